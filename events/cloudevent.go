@@ -1,0 +1,208 @@
+package events
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// Position is one event's place in the log: "<partition>:<sequence>.<index>", or
+// "<partition>:<sequence>" for the state after a whole commit. Index counts the events
+// of the whole commit from 0; NoIndex means there is none.
+type Position struct {
+	Partition uint32
+	Sequence  uint64
+	Index     int
+}
+
+// NoIndex marks a Position that names a commit and no event in it.
+const NoIndex = -1
+
+// String returns the position as it is written everywhere.
+func (p Position) String() string {
+	b := strconv.AppendUint(make([]byte, 0, 24), uint64(p.Partition), 10)
+	b = append(b, ':')
+	b = strconv.AppendUint(b, p.Sequence, 10)
+	if p.Index != NoIndex {
+		b = append(b, '.')
+		b = strconv.AppendInt(b, int64(p.Index), 10)
+	}
+	return string(b)
+}
+
+// ParsePosition reads what String writes.
+func ParsePosition(s string) (Position, error) {
+	bad := fmt.Errorf("%q is not a position such as 0:42.0 or 0:42", s)
+	partition, rest, ok := strings.Cut(s, ":")
+	if !ok {
+		return Position{}, bad
+	}
+	sequence, index, has := strings.Cut(rest, ".")
+	p := Position{Index: NoIndex}
+	n, err := strconv.ParseUint(partition, 10, 32)
+	if err != nil {
+		return Position{}, bad
+	}
+	p.Partition = uint32(n)
+	if p.Sequence, err = strconv.ParseUint(sequence, 10, 64); err != nil {
+		return Position{}, bad
+	}
+	if has {
+		i, err := strconv.ParseUint(index, 10, 31)
+		if err != nil {
+			return Position{}, bad
+		}
+		p.Index = int(i)
+	}
+	return p, nil
+}
+
+// CloudEvent is an event as the world outside sees it: CloudEvents 1.0.2 with
+// keyledger's extensions. It is a pure function of the commit it stands in, so the same
+// event has the same bytes for ever.
+type CloudEvent struct {
+	Event
+	ID        ulid.ULID // see EventID
+	Time      Time      // of the commit
+	Position  Position
+	CommandID ulid.ULID // of the command that caused it
+
+	// Extra extensions of one delivery, set by webhooks.
+	Sequence string // per endpoint, 20 digits
+}
+
+// EventID derives an event's id: the commit's time, and as entropy the start of
+// SHA-256(nonce, index as 8 bytes big-endian).
+func EventID(at Time, nonce [16]byte, index int) ulid.ULID {
+	var in [24]byte
+	copy(in[:], nonce[:])
+	binary.BigEndian.PutUint64(in[16:], uint64(index))
+	sum := sha256.Sum256(in[:])
+	var id ulid.ULID
+	_ = id.SetTime(uint64(at)) // cannot fail before the year 10889
+	copy(id[6:], sum[:10])
+	return id
+}
+
+// Source is the CloudEvents source of an account's events.
+func Source(account string) string { return "/keyledger/" + account }
+
+// PartitionKey says which events must stay in order among themselves: those of one key
+// where the event has one, else those of the account (CloudEvents partitioning
+// extension).
+func (e *Event) PartitionKey() string {
+	if strings.HasPrefix(e.Subject, "key_") {
+		return e.Subject
+	}
+	return e.Account
+}
+
+// attribute is a context attribute, in the order in which all of them are written.
+type attribute int
+
+const (
+	attrSpecVersion attribute = iota
+	attrID
+	attrSource
+	attrType
+	attrSubject
+	attrTime
+	attrPosition
+	attrCommandID
+	attrEnvironment
+	attrPartitionKey
+	attrSequence
+	attrCount
+)
+
+// attributeNames are the names in JSON, headerNames those in a NATS header.
+var (
+	attributeNames = [attrCount]string{"specversion", "id", "source", "type", "subject", "time", "position",
+		"commandid", "environment", "partitionkey", "sequence"}
+	headerNames = func() (names [attrCount]string) {
+		for i, name := range attributeNames {
+			names[i] = "ce-" + name
+		}
+		return names
+	}()
+)
+
+// attributes returns the context attributes but datacontenttype; those that are empty
+// are absent.
+func (e *CloudEvent) attributes() *[attrCount]string {
+	return &[attrCount]string{
+		attrSpecVersion:  "1.0",
+		attrID:           e.ID.String(),
+		attrSource:       Source(e.Account),
+		attrType:         byName[e.Type].CloudEventType(),
+		attrSubject:      e.Subject,
+		attrTime:         e.Time.String(),
+		attrPosition:     e.Position.String(),
+		attrCommandID:    e.CommandID.String(),
+		attrEnvironment:  e.Environment,
+		attrPartitionKey: e.PartitionKey(),
+		attrSequence:     e.Sequence,
+	}
+}
+
+// Structured returns the event in structured JSON mode (CloudEvents JSON format 1.0.2).
+func (e *CloudEvent) Structured() ([]byte, error) {
+	b := append(make([]byte, 0, 1024), '{')
+	for i, value := range e.attributes() {
+		b = appendMember(b, attributeNames[i], value)
+	}
+	b = append(b, `"datacontenttype":"application/json","data":`...)
+	b, err := AppendJSON(b, e.Data)
+	if err != nil {
+		return nil, fmt.Errorf("encode data of %s: %w", e.Position, err)
+	}
+	return append(b, '}'), nil
+}
+
+var contentTypeJSON = []string{"application/json"}
+
+// Binary returns the event in the binary mode of the NATS protocol binding (§3.1 of its
+// version 1.0.3-wip; 1.0.2 has only the structured mode): a header "ce-<name>" with a
+// percent-encoded value for each attribute, and the data as the body. The header
+// content-type says the same as ce-datacontenttype, for programs that know only NATS.
+func (e *CloudEvent) Binary() (headers map[string][]string, body []byte, err error) {
+	if body, err = Encode(e.Data); err != nil {
+		return nil, nil, fmt.Errorf("encode data of %s: %w", e.Position, err)
+	}
+	headers = make(map[string][]string, attrCount+3) // with room for one of the sender's
+	headers["content-type"], headers["ce-datacontenttype"] = contentTypeJSON, contentTypeJSON
+	values := e.attributes()
+	for i, value := range values {
+		if value != "" {
+			values[i] = percentEncode(value)
+			headers[headerNames[i]] = values[i : i+1 : i+1]
+		}
+	}
+	return headers, body, nil
+}
+
+// percentEncode encodes a header value as the binding's §3.1.3.2 says: space, double
+// quote, percent and everything outside U+0021–U+007E, as the bytes of its UTF-8.
+func percentEncode(s string) string {
+	const hex = "0123456789ABCDEF"
+	plain := true
+	for i := 0; i < len(s) && plain; i++ {
+		plain = s[i] > ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '%'
+	}
+	if plain {
+		return s
+	}
+	b := make([]byte, 0, len(s)+8)
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c > ' ' && c < 0x7f && c != '"' && c != '%' {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(b)
+}

@@ -1,0 +1,217 @@
+package events
+
+import (
+	"encoding/binary"
+	"errors"
+	"sort"
+)
+
+// ErrShort means that stored bytes ended before the value they should hold.
+var ErrShort = errors.New("stored value is cut short")
+
+// Coder reads or writes the stored form: one method of a struct serves both ways, so
+// the two cannot drift apart. Numbers are varints, strings and bytes carry their
+// length. Fields are only ever added at a struct's end: a reader that finds the end of
+// the bytes at a field leaves it and those behind it zero, so old records stay
+// readable. A Coder that met an error does nothing more; Err tells it.
+type Coder struct {
+	buf     []byte
+	reading bool
+	err     error
+}
+
+// NewWriter returns a Coder that appends to b.
+func NewWriter(b []byte) *Coder { return &Coder{buf: b} }
+
+// NewReader returns a Coder that reads b. It keeps no part of b.
+func NewReader(b []byte) *Coder { return &Coder{buf: b, reading: true} }
+
+// Bytes returns what was written, or what is left to read.
+func (c *Coder) Bytes() []byte { return c.buf }
+
+// Reset makes c a writer that appends to b.
+func (c *Coder) Reset(b []byte) { *c = Coder{buf: b} }
+
+// Reading says whether c reads.
+func (c *Coder) Reading() bool { return c.reading }
+
+// Err returns the first error.
+func (c *Coder) Err() error { return c.err }
+
+// Uint codes an unsigned number.
+func (c *Coder) Uint(p *uint64) {
+	if !c.reading {
+		c.buf = binary.AppendUvarint(c.buf, *p)
+		return
+	}
+	if c.err != nil || len(c.buf) == 0 {
+		return
+	}
+	v, n := binary.Uvarint(c.buf)
+	if n <= 0 {
+		c.err = ErrShort
+		return
+	}
+	*p, c.buf = v, c.buf[n:]
+}
+
+// Int codes a signed number.
+func (c *Coder) Int(p *int64) {
+	if !c.reading {
+		c.buf = binary.AppendVarint(c.buf, *p)
+		return
+	}
+	if c.err != nil || len(c.buf) == 0 {
+		return
+	}
+	v, n := binary.Varint(c.buf)
+	if n <= 0 {
+		c.err = ErrShort
+		return
+	}
+	*p, c.buf = v, c.buf[n:]
+}
+
+// more refuses the end of the bytes where no later version could have added a field: in
+// the middle of a list, between a flag and what it announces.
+func (c *Coder) more() {
+	if c.reading && c.err == nil && len(c.buf) == 0 {
+		c.err = ErrShort
+	}
+}
+
+// optional codes a number that may be absent.
+func (c *Coder) optional(p **int64) {
+	has := *p != nil
+	c.Bool(&has)
+	if !has {
+		return
+	}
+	c.more()
+	if c.reading {
+		*p = new(int64)
+	}
+	c.Int(*p)
+}
+
+// Time codes a time.
+func (c *Coder) Time(p *Time) { c.Int((*int64)(p)) }
+
+// Bool codes a truth value.
+func (c *Coder) Bool(p *bool) {
+	var v uint64
+	if *p {
+		v = 1
+	}
+	c.Uint(&v)
+	*p = v == 1
+}
+
+// take returns the next length-prefixed piece when reading.
+func (c *Coder) take() []byte {
+	if c.err != nil || len(c.buf) == 0 {
+		return nil
+	}
+	n, w := binary.Uvarint(c.buf)
+	if w <= 0 || n > uint64(len(c.buf)-w) {
+		c.err = ErrShort
+		return nil
+	}
+	piece := c.buf[w : w+int(n)]
+	c.buf = c.buf[w+int(n):]
+	return piece
+}
+
+// String codes a string.
+func (c *Coder) String(p *string) {
+	if !c.reading {
+		c.buf = binary.AppendUvarint(c.buf, uint64(len(*p)))
+		c.buf = append(c.buf, *p...)
+		return
+	}
+	*p = string(c.take())
+}
+
+// Blob codes bytes; none and empty are the same.
+func (c *Coder) Blob(p *[]byte) {
+	if !c.reading {
+		c.buf = binary.AppendUvarint(c.buf, uint64(len(*p)))
+		c.buf = append(c.buf, *p...)
+		return
+	}
+	if b := c.take(); len(b) > 0 {
+		*p = append([]byte(nil), b...)
+	} else {
+		*p = nil
+	}
+}
+
+// Fixed codes exactly len(p) bytes without a length.
+func (c *Coder) Fixed(p []byte) {
+	if !c.reading {
+		c.buf = append(c.buf, p...)
+		return
+	}
+	if c.err != nil || len(c.buf) == 0 {
+		return
+	}
+	if len(c.buf) < len(p) {
+		c.err = ErrShort
+		return
+	}
+	copy(p, c.buf)
+	c.buf = c.buf[len(p):]
+}
+
+// Len codes a count of things and refuses one that the bytes left cannot hold.
+func (c *Coder) Len(n int) int {
+	v := uint64(n)
+	c.Uint(&v)
+	if c.reading && v > uint64(len(c.buf)) {
+		if c.err == nil {
+			c.err = ErrShort
+		}
+		return 0
+	}
+	return int(v)
+}
+
+// Strings codes a list that is never null in JSON.
+func (c *Coder) Strings(p *[]string) {
+	n := c.Len(len(*p))
+	if c.reading {
+		*p = make([]string, n)
+	}
+	for i := range *p {
+		c.more()
+		c.String(&(*p)[i])
+	}
+}
+
+// Map codes a map from names to numbers in the order of the names.
+func (c *Coder) Map(p *map[string]int64) {
+	n := c.Len(len(*p))
+	if !c.reading {
+		names := make([]string, 0, n)
+		for name := range *p {
+			names = append(names, name)
+		}
+		sort.Strings(names)
+		for _, name := range names {
+			v := (*p)[name]
+			c.String(&name)
+			c.Int(&v)
+		}
+		return
+	}
+	*p = make(map[string]int64, n)
+	for range n {
+		var name string
+		var v int64
+		c.more()
+		c.String(&name)
+		c.more()
+		c.Int(&v)
+		(*p)[name] = v
+	}
+}

@@ -1,0 +1,52 @@
+package events
+
+// Kinds of keys and the access a request asks for.
+const (
+	Standard   = "standard"
+	Restricted = "restricted"
+	Read       = "read"
+	Write      = "write"
+)
+
+// Key is the data of every key event: the key after it. Its secret is nowhere; the
+// SHA-256 of the secret is in the stored form alone.
+type Key struct {
+	ID          string   `json:"id"`
+	Account     string   `json:"account"`
+	Environment string   `json:"environment"`
+	Name        string   `json:"name"`
+	Kind        string   `json:"kind"`
+	Status      string   `json:"status"` // Active, Disabled or Revoked
+	Reason      string   `json:"reason,omitempty"`
+	Permissions []string `json:"permissions"`
+	ReadOnly    bool     `json:"read_only"`
+	IPAllowlist []string `json:"ip_allowlist"` // CIDR, normalised; empty: any address
+	ExpiresAt   Time     `json:"expires_at"`
+	AssetClass  string   `json:"asset_class"`
+	Prefix      string   `json:"prefix"` // how the secret is shown again
+	CreatedAt   Time     `json:"created_at"`
+	LastUsedAt  Time     `json:"last_used_at"` // known to views, never stored
+	Metadata    Object   `json:"metadata"`
+
+	Hash [32]byte `json:"-"` // SHA-256 of the secret
+}
+
+// Code implements Data.
+func (k *Key) Code(c *Coder) {
+	c.String(&k.ID)
+	c.String(&k.Account)
+	c.String(&k.Environment)
+	c.String(&k.Name)
+	c.String(&k.Kind)
+	c.String(&k.Status)
+	c.String(&k.Reason)
+	c.Strings(&k.Permissions)
+	c.Bool(&k.ReadOnly)
+	c.Strings(&k.IPAllowlist)
+	c.Time(&k.ExpiresAt)
+	c.String(&k.AssetClass)
+	c.String(&k.Prefix)
+	c.Time(&k.CreatedAt)
+	c.Blob((*[]byte)(&k.Metadata))
+	c.Fixed(k.Hash[:])
+}

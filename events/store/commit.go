@@ -1,0 +1,193 @@
+// Package store is the log: commits, how they are appended behind a fence, read back and
+// checked. Every other package reaches the log through it.
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// Limits of one commit.
+const (
+	MaxCommitBytes   = 256 << 10
+	MaxCommitEntries = 1000
+)
+
+// FormatVersion is the version of the commit format this program writes.
+const FormatVersion = 1
+
+// magic begins every commit, followed by the format version.
+const magic = "KLC"
+
+// Hash is a SHA-256.
+type Hash [32]byte
+
+// String returns h in hexadecimal.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// Nonce is unique to one append.
+type Nonce [16]byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (n Nonce) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(n[:])), nil }
+
+// Commit is one message in the log. A commit without entries is an "epoch started": the
+// first append of a writer that took over.
+type Commit struct {
+	Partition    uint32      `json:"partition"`
+	Sequence     uint64      `json:"sequence"` // where it stands; PrevSequence + 1
+	Epoch        uint64      `json:"epoch"`
+	Writer       ulid.ULID   `json:"writer"`
+	Nonce        Nonce       `json:"nonce"`
+	PrevSequence uint64      `json:"previous_sequence"`
+	PrevHash     Hash        `json:"previous_hash"`
+	Ordinal      uint64      `json:"ordinal"` // events of the partition before this commit
+	Time         events.Time `json:"time"`
+	Entries      []Entry     `json:"entries"`
+	Hash         Hash        `json:"hash"` // SHA-256 of all that stands before it
+}
+
+// Entry is the outcome of one command.
+type Entry struct {
+	CommandID ulid.ULID      `json:"command_id"`
+	Receipt   bool           `json:"receipt"`    // the id came from the caller: a retry gets the same answer
+	Command   string         `json:"command"`    // "credit.debit", "authorize"
+	InputHash Hash           `json:"input_hash"` // SHA-256(subject, NUL, body); zero without a receipt
+	Account   string         `json:"account"`
+	Actor     string         `json:"actor"`
+	Outcome   events.Code    `json:"outcome"`
+	Events    []events.Event `json:"-"`
+}
+
+// EventCount returns how many events the commit holds.
+func (c *Commit) EventCount() int {
+	n := 0
+	for i := range c.Entries {
+		n += len(c.Entries[i].Events)
+	}
+	return n
+}
+
+// End returns the ordinal of the commit after c.
+func (c *Commit) End() uint64 { return c.Ordinal + uint64(c.EventCount()) }
+
+// Each calls f for every event of the commit as the outside sees it, in order.
+func (c *Commit) Each(f func(*events.CloudEvent) error) error {
+	index := 0
+	for i := range c.Entries {
+		for j := range c.Entries[i].Events {
+			e := &events.CloudEvent{
+				Event:     c.Entries[i].Events[j],
+				ID:        events.EventID(c.Time, c.Nonce, index),
+				Time:      c.Time,
+				Position:  events.Position{Partition: c.Partition, Sequence: c.Sequence, Index: index},
+				CommandID: c.Entries[i].CommandID,
+			}
+			if err := f(e); err != nil {
+				return err
+			}
+			index++
+		}
+	}
+	return nil
+}
+
+// code codes an entry.
+func (e *Entry) code(c *events.Coder) {
+	c.Fixed(e.CommandID[:])
+	c.Bool(&e.Receipt)
+	if e.Receipt {
+		c.Fixed(e.InputHash[:])
+	}
+	c.String(&e.Command)
+	c.String(&e.Account)
+	c.String(&e.Actor)
+	c.String((*string)(&e.Outcome))
+	n := c.Len(len(e.Events))
+	if c.Reading() {
+		e.Events = make([]events.Event, n)
+	}
+	for i := range e.Events {
+		e.Events[i].Code(c)
+	}
+}
+
+// AppendEntry appends e in its stored form. It panics on an event that the catalog does
+// not have: once in the log, no reader could get past it.
+func AppendEntry(b []byte, e *Entry) []byte {
+	w := events.NewWriter(b)
+	e.code(w)
+	if w.Err() != nil {
+		panic(fmt.Sprintf("encode entry of %s %s: %v", e.Command, e.CommandID, w.Err()))
+	}
+	return w.Bytes()
+}
+
+// Encode writes c, whose Entries are already encoded in entries one after the other,
+// sets c.Sequence and c.Hash and returns the message. Only the number of c.Entries is
+// looked at.
+func (c *Commit) Encode(entries []byte) []byte {
+	b := append(make([]byte, 0, len(entries)+256), magic...)
+	w := events.NewWriter(append(b, FormatVersion))
+	c.header(w)
+	w.Len(len(c.Entries))
+	b = append(w.Bytes(), entries...)
+	c.Sequence = c.PrevSequence + 1
+	c.Hash = sha256.Sum256(b)
+	return append(b, c.Hash[:]...)
+}
+
+func (c *Commit) header(w *events.Coder) {
+	partition := uint64(c.Partition)
+	w.Uint(&partition)
+	c.Partition = uint32(partition)
+	w.Uint(&c.Epoch)
+	w.Fixed(c.Writer[:])
+	w.Fixed(c.Nonce[:])
+	w.Uint(&c.PrevSequence)
+	w.Fixed(c.PrevHash[:])
+	w.Uint(&c.Ordinal)
+	w.Time(&c.Time)
+}
+
+// Decode reads a message. It checks the message alone: form, version and hash. Chain
+// checks that it stands where it claims.
+func Decode(b []byte) (*Commit, error) {
+	if len(b) < len(magic)+1+len(Hash{}) || string(b[:len(magic)]) != magic {
+		return nil, errors.New("not a commit")
+	}
+	if v := b[len(magic)]; v != FormatVersion {
+		return nil, fmt.Errorf("commit format version %d is not known to this keyledger (it knows %d): use a newer one", v, FormatVersion)
+	}
+	body, sum := b[:len(b)-len(Hash{})], b[len(b)-len(Hash{}):]
+	if sha256.Sum256(body) != Hash(sum) {
+		return nil, errors.New("hash does not match the content")
+	}
+	c := &Commit{Hash: Hash(sum)}
+	r := events.NewReader(body[len(magic)+1:])
+	c.header(r)
+	c.Sequence = c.PrevSequence + 1
+	c.Entries = make([]Entry, r.Len(0))
+	for i := range c.Entries {
+		c.Entries[i].code(r)
+		if r.Err() != nil {
+			return nil, fmt.Errorf("entry %d: %w", i, r.Err())
+		}
+	}
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	if len(r.Bytes()) != 0 {
+		return nil, fmt.Errorf("%d bytes behind the last entry", len(r.Bytes()))
+	}
+	return c, nil
+}

@@ -1,0 +1,98 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Retention of the derived streams.
+const (
+	FeedAge     = 90 * 24 * time.Hour
+	AttemptsAge = 30 * 24 * time.Hour
+)
+
+// Streams returns the configuration of every stream of a partition, with budget, the
+// bytes all of them may take together, split among them. The log never discards: it is
+// full instead. Derived streams discard their oldest and use PersistMode async, so that
+// they cost no fsync under SyncAlways (nats-server 2.12, R1 only); it cannot be changed
+// after creation, and what a crash takes from their tails is derived again.
+func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
+	share := func(percent int64) int64 { return budget / 100 * percent }
+	derived := jetstream.StreamConfig{
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1,
+		Discard: jetstream.DiscardOld, PersistMode: jetstream.AsyncPersistMode, AllowDirect: true,
+	}
+	feed := derived
+	feed.Name, feed.Subjects = StreamFeed(partition), []string{SubjectFeed(partition) + ">"}
+	feed.MaxAge, feed.MaxBytes = FeedAge, share(25)
+	attempts := derived
+	attempts.Name, attempts.Subjects = StreamAttempts, []string{SubjectAttempts + ">"}
+	attempts.MaxAge, attempts.MaxBytes = AttemptsAge, share(10)
+	keys, balances := bucket(derived, BucketKeys), bucket(derived, BucketBalances)
+	keys.MaxBytes, balances.MaxBytes = share(4), share(4)
+	return []jetstream.StreamConfig{
+		{
+			Name: StreamLog(partition), Subjects: []string{SubjectLog(partition)},
+			Description: "keyledger commits: the truth",
+			Storage:     jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1,
+			Discard: jetstream.DiscardNew, MaxBytes: share(55), MaxMsgSize: MaxCommitBytes + 1024,
+			DenyDelete: true, DenyPurge: true, AllowDirect: true,
+		},
+		{
+			Name: StreamLanes(partition), Subjects: []string{SubjectLanes(partition)},
+			Description: "keyledger webhook lanes: checkpoints",
+			Storage:     jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1,
+			Discard: jetstream.DiscardOld, MaxMsgs: 8, MaxBytes: share(2), AllowDirect: true,
+		},
+		feed, attempts, keys, balances,
+	}
+}
+
+// bucket is the stream of a key-value bucket (ADR-8), made by hand because the bucket
+// API has no PersistMode.
+func bucket(base jetstream.StreamConfig, name string) jetstream.StreamConfig {
+	base.Name, base.Subjects = "KV_"+name, []string{"$KV." + name + ".>"}
+	base.MaxMsgsPerSubject, base.AllowRollup, base.DenyDelete = 1, true, true
+	base.Discard = jetstream.DiscardNew
+	return base
+}
+
+// CreateStreams creates the streams that are missing and leaves those that exist as an
+// operator may have set them, except that a log that could lose or change what it holds
+// is refused.
+func CreateStreams(ctx context.Context, js jetstream.JetStream, configs []jetstream.StreamConfig) error {
+	for _, config := range configs {
+		stream, err := js.Stream(ctx, config.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			_, err = js.CreateStream(ctx, config)
+		}
+		if err != nil {
+			return fmt.Errorf("create stream %s: %w", config.Name, err)
+		}
+		if stream == nil || !config.DenyDelete || !config.DenyPurge {
+			continue
+		}
+		if err := checkLogConfig(stream.CachedInfo().Config); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLogConfig refuses a log stream whose settings break its promises.
+func checkLogConfig(c jetstream.StreamConfig) error {
+	switch {
+	case !c.DenyDelete || !c.DenyPurge:
+		return fmt.Errorf("stream %s allows messages to be deleted or purged: it must deny both", c.Name)
+	case c.Retention != jetstream.LimitsPolicy || c.Discard != jetstream.DiscardNew ||
+		c.MaxAge != 0 || c.MaxMsgs > 0 || c.MaxMsgsPerSubject > 0 || c.AllowMsgTTL:
+		return fmt.Errorf("stream %s discards old messages: it must use limits with discard new, no age and no message TTL", c.Name)
+	case c.PersistMode == jetstream.AsyncPersistMode || c.Storage != jetstream.FileStorage:
+		return fmt.Errorf("stream %s is not written durably: it must use file storage and the default persist mode", c.Name)
+	}
+	return nil
+}
