@@ -1,0 +1,208 @@
+package ledger
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// OpenAccount is account.open.
+type OpenAccount struct {
+	Name     string        `json:"name"`
+	Metadata events.Object `json:"metadata"`
+	Plan     *events.Plan  `json:"plan"`
+}
+
+// Validate implements Command.
+func (c *OpenAccount) Validate() *events.Error {
+	var check checks
+	check.text("name", c.Name, 0, maxNameChars)
+	check.metadata(c.Metadata)
+	check.plan(c.Plan)
+	return check.err
+}
+
+// Decide implements Command.
+func (c *OpenAccount) Decide(in *Input) (Decision, *events.Error) {
+	if in.Account != nil {
+		return Decision{}, events.Errorf(events.AlreadyExists, "account %s exists already", in.AccountID)
+	}
+	return one(in, "account.opened", "", "", &events.Account{
+		ID: in.AccountID, Name: c.Name, Status: events.Active, Plan: c.Plan, Metadata: c.Metadata, CreatedAt: in.Time,
+		Environments: events.Environments{Test: events.Environment{Enabled: true}},
+	})
+}
+
+// SuspendAccount is account.suspend.
+type SuspendAccount struct {
+	Reason string `json:"reason"`
+}
+
+// Validate implements Command.
+func (c *SuspendAccount) Validate() *events.Error {
+	var check checks
+	check.text("reason", c.Reason, 0, maxReferenceChars)
+	return check.err
+}
+
+// Decide implements Command.
+func (c *SuspendAccount) Decide(in *Input) (Decision, *events.Error) {
+	return setAccountStatus(in, events.Suspended, c.Reason, "account.suspended")
+}
+
+// ResumeAccount is account.resume.
+type ResumeAccount struct {
+	Reason string `json:"reason"`
+}
+
+// Validate implements Command.
+func (c *ResumeAccount) Validate() *events.Error {
+	var check checks
+	check.text("reason", c.Reason, 0, maxReferenceChars)
+	return check.err
+}
+
+// Decide implements Command.
+func (c *ResumeAccount) Decide(in *Input) (Decision, *events.Error) {
+	return setAccountStatus(in, events.Active, c.Reason, "account.resumed")
+}
+
+func setAccountStatus(in *Input, status, reason, eventType string) (Decision, *events.Error) {
+	if in.Account.Status == status {
+		return unchanged(in.Account.Account)
+	}
+	next := *in.Account.Account
+	next.Status, next.Reason = status, reason
+	return one(in, eventType, "", "", &next)
+}
+
+// SetProducts is account.set_products.
+type SetProducts struct {
+	Environment string    `json:"environment"`
+	Products    *[]string `json:"products"`
+}
+
+// Validate implements Command.
+func (c *SetProducts) Validate() *events.Error {
+	var check checks
+	check.environment(c.Environment)
+	check.that(c.Products != nil, "products is required: an array of product names, [] for none")
+	if c.Products != nil {
+		check.products(*c.Products)
+	}
+	return check.err
+}
+
+// Decide implements Command.
+func (c *SetProducts) Decide(in *Input) (Decision, *events.Error) {
+	products := sortedUnique(*c.Products)
+	old := in.Account.Environments.Get(c.Environment).Products
+	if old != nil && slices.Equal(old, products) {
+		return unchanged(in.Account.Account)
+	}
+	next := *in.Account.Account
+	next.Environments.Get(c.Environment).Products = products
+	return one(in, "account.products_set", c.Environment, "", &next)
+}
+
+// EnableEnvironment is account.enable_environment.
+type EnableEnvironment struct {
+	Environment string `json:"environment"`
+}
+
+// Validate implements Command.
+func (c *EnableEnvironment) Validate() *events.Error {
+	var check checks
+	check.environment(c.Environment)
+	return check.err
+}
+
+// Decide implements Command.
+func (c *EnableEnvironment) Decide(in *Input) (Decision, *events.Error) {
+	if in.Account.Environments.Get(c.Environment).Enabled {
+		return unchanged(in.Account.Account)
+	}
+	next := *in.Account.Account
+	next.Environments.Get(c.Environment).Enabled = true
+	return one(in, "account.environment_enabled", c.Environment, "", &next)
+}
+
+// SetPlan is account.set_plan.
+type SetPlan struct {
+	Plan *events.Plan `json:"plan"`
+}
+
+// Validate implements Command.
+func (c *SetPlan) Validate() *events.Error {
+	var check checks
+	check.that(c.Plan != nil, "plan is required: the full terms")
+	check.plan(c.Plan)
+	return check.err
+}
+
+// Decide implements Command.
+func (c *SetPlan) Decide(in *Input) (Decision, *events.Error) {
+	if in.Account.Plan != nil && samePlan(in.Account.Plan, c.Plan) {
+		return unchanged(in.Account.Account)
+	}
+	next := *in.Account.Account
+	next.Plan = c.Plan
+	return one(in, "account.plan_set", "", "", &next)
+}
+
+func samePlan(a, b *events.Plan) bool {
+	x, y := events.NewWriter(nil), events.NewWriter(nil)
+	(&events.Account{Plan: a}).Code(x)
+	(&events.Account{Plan: b}).Code(y)
+	return string(x.Bytes()) == string(y.Bytes())
+}
+
+// plan checks a plan's terms and fills in what it leaves out.
+func (c *checks) plan(p *events.Plan) {
+	if p == nil {
+		return
+	}
+	c.text("plan name", p.Name, 1, maxNameChars)
+	if p.Price.Asset == "" {
+		p.Price.Asset = defaultAsset
+	}
+	c.that(validSlug(p.Price.Asset), "price asset must be 1 to 64 of a-z 0-9 _ -")
+	if p.Price.Default == nil {
+		price := int64(defaultPrice)
+		p.Price.Default = &price
+	}
+	c.that(*p.Price.Default >= 0 && *p.Price.Default <= MaxAmount, "price default must be a whole number from 0 to %d", int64(MaxAmount))
+	c.that(len(p.Price.Per) <= maxProducts, "%d prices, at most %d are allowed", len(p.Price.Per), maxProducts)
+	for name, price := range p.Price.Per {
+		c.that(validPermission(name, false), "price for %.80q must name <product>:read or <product>:write", name)
+		c.that(price >= 0 && price <= MaxAmount, "price for %.80q must be a whole number from 0 to %d", name, int64(MaxAmount))
+	}
+	if p.Rate != nil {
+		c.that(p.Rate.PerSecond >= 1 && p.Rate.PerSecond <= maxRatePerSecond, "rate per_second must be from 1 to %d", maxRatePerSecond)
+		if p.Rate.Burst == 0 {
+			p.Rate.Burst = p.Rate.PerSecond
+		}
+		c.that(p.Rate.Burst >= 1 && p.Rate.Burst <= maxBurst, "rate burst must be from 1 to %d", maxBurst)
+	}
+	c.that(p.MaxKeys >= 0 && p.MaxKeys <= maxPlanKeys, "max_keys must be from 0 to %d", maxPlanKeys)
+}
+
+func (st *State) evolveAccount(d *events.Account) {
+	a := st.accounts[d.ID]
+	if a == nil {
+		a = &Account{}
+		st.accounts[d.ID] = a
+	}
+	a.Account = d
+}
+
+// sortedUnique returns a sorted copy without repetitions, never nil.
+func sortedUnique(list []string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = strings.Clone(s)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

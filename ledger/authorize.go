@@ -1,0 +1,290 @@
+package ledger
+
+import (
+	"crypto/subtle"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// Authorize is one item of keyledger.authorize: may this key do this, and take the
+// credits.
+type Authorize struct {
+	Secret    string `json:"secret"`
+	ID        string `json:"id,omitzero"`
+	Product   string `json:"product,omitzero"`
+	Access    string `json:"access,omitzero"`
+	IP        string `json:"ip,omitzero"`
+	Cost      *int64 `json:"cost,omitzero"`
+	Units     *int64 `json:"units,omitzero"`
+	Reference string `json:"reference,omitzero"`
+
+	secret Secret
+	known  bool // the secret is well-formed and its checksum good
+	ip     netip.Addr
+}
+
+// Answer is the answer to one Authorize. A refusal is an answer. Position, Replayed and
+// Message are set where the answer is given out.
+type Answer struct {
+	Allowed     bool        `json:"allowed"`
+	Code        events.Code `json:"code"`
+	Message     string      `json:"message,omitzero"` // of invalid_argument
+	Account     string      `json:"account,omitzero"`
+	Environment string      `json:"environment,omitzero"`
+	Key         string      `json:"key,omitzero"`
+	Cost        int64       `json:"cost"`
+	Balance     *int64      `json:"balance,omitzero"` // available after it
+	Rate        *RateState  `json:"rate,omitzero"`
+	Debit       string      `json:"debit,omitzero"`
+	SecretAge   string      `json:"secret_age,omitzero"`
+	Position    string      `json:"position,omitzero"`
+	Replayed    bool        `json:"replayed,omitzero"`
+}
+
+// Validate checks the item's form, parses its secret and fills in defaults. A malformed
+// secret is no mistake of form: it gets the same answer as an unknown one.
+func (a *Authorize) Validate() *events.Error {
+	var check checks
+	check.that(a.Secret != "", "secret is required")
+	check.that(a.Product == "" || validSlug(a.Product), "product must be 1 to 64 of a-z 0-9 _ -")
+	if a.Access == "" {
+		a.Access = events.Write
+	}
+	check.that(a.Access == events.Read || a.Access == events.Write, "access must be read or write")
+	if a.IP != "" {
+		ip, err := netip.ParseAddr(a.IP)
+		check.that(err == nil && ip.Zone() == "", "ip must be an IPv4 or IPv6 address")
+		a.ip = ip.Unmap()
+	}
+	check.that(a.Cost == nil || *a.Cost >= 0 && *a.Cost <= MaxAmount, "cost must be a whole number from 0 to %d", int64(MaxAmount))
+	check.that(a.Units == nil || *a.Units >= 1 && *a.Units <= MaxAmount, "units must be a whole number from 1 to %d", int64(MaxAmount))
+	check.text("reference", a.Reference, 0, maxReferenceChars)
+	a.secret, a.known = ParseSecret(a.Secret)
+	return check.err
+}
+
+// Find returns the key whose secret this is, nil for an unknown, malformed or wrong one.
+// Hashes are compared in constant time.
+func (a *Authorize) Find(st *State) *Key {
+	if !a.known {
+		return nil
+	}
+	k := st.keys[a.secret.KeyID]
+	if k == nil || subtle.ConstantTimeCompare(k.Hash[:], a.secret.Hash[:]) != 1 {
+		return nil
+	}
+	return k
+}
+
+// Decide makes the whole decision for the key that Find found, in the order of the wire
+// contract; nothing is taken unless all passes. The event is nil where nothing is to be
+// taken.
+func (a *Authorize) Decide(k *Key, commandID ulid.ULID, now events.Time) (Answer, *events.Event) {
+	if k == nil {
+		return Answer{Code: events.KeyNotFound}, nil
+	}
+	account := k.account
+	out := Answer{Account: account.ID, Environment: k.Environment, Key: k.ID, SecretAge: events.CurrentSecret}
+	if out.Code = a.refuse(k, now); out.Code != events.OK {
+		return out, nil
+	}
+	cost, asset, err := a.price(account.Plan)
+	if err != nil {
+		out.Code, out.Message = err.Code, err.Message
+		return out, nil
+	}
+	place := balanceID{k.Environment, asset}
+	b := account.balance(place)
+	available := b.available()
+	out.Cost, out.Balance = cost, &available
+	if plan := account.Plan; plan != nil && plan.Rate != nil {
+		missing := k.bucket.missingAt(plan.Rate, now)
+		if missing+1000 > plan.Rate.Burst*1000 {
+			out.Code, out.Rate = events.RateLimited, rateState(plan.Rate, missing)
+			return out, nil
+		}
+		out.Rate = rateState(plan.Rate, missing+1000)
+		if cost > available {
+			out.Rate = rateState(plan.Rate, missing)
+		}
+	}
+	if cost > available {
+		out.Code = events.InsufficientCredits
+		return out, nil
+	}
+	out.Allowed = true
+	if cost == 0 {
+		return out, nil
+	}
+	in := Input{CommandID: commandID, Time: now}
+	d := b.debit(&in, place, events.Debit{
+		Amount: cost, Key: k.ID, Product: a.Product, Access: a.Access, IP: a.IP,
+		SecretAge: out.SecretAge, Reference: a.Reference,
+	})
+	if a.Units != nil {
+		d.Units = *a.Units
+	}
+	out.Debit, out.Balance = d.ID, &d.Balance.Available
+	return out, &events.Event{Type: "credit.debited", Account: account.ID, Environment: k.Environment, Subject: k.ID, Data: d}
+}
+
+// refuse runs the checks that come before rate and credits.
+func (a *Authorize) refuse(k *Key, now events.Time) events.Code {
+	environment := k.account.Environments.Get(k.Environment)
+	switch {
+	case k.account.Status != events.Active:
+		return events.AccountSuspended
+	case k.Status == events.Revoked:
+		return events.KeyRevoked
+	case k.Status == events.Disabled:
+		return events.KeyDisabled
+	case k.ExpiresAt != 0 && k.ExpiresAt <= now:
+		return events.KeyExpired
+	case !environment.Enabled:
+		return events.EnvironmentDisabled
+	case len(k.allow) > 0 && !allows(k.allow, a.ip):
+		return events.IPNotAllowed
+	case !a.productEnabled(k.Environment, environment.Products):
+		return events.ProductNotEnabled
+	case !a.permitted(k):
+		return events.PermissionDenied
+	}
+	return events.OK
+}
+
+func allows(list []netip.Prefix, ip netip.Addr) bool {
+	if !ip.IsValid() {
+		return false
+	}
+	for _, prefix := range list {
+		if prefix.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// productEnabled: products never set mean any in test and none in live. A request that
+// names no product is checked against none, but in live there must be one at all.
+func (a *Authorize) productEnabled(environment string, products []string) bool {
+	if products == nil && environment == events.Test {
+		return true
+	}
+	if a.Product == "" {
+		return environment == events.Test || len(products) > 0
+	}
+	_, found := slices.BinarySearch(products, a.Product)
+	return found
+}
+
+func (a *Authorize) permitted(k *Key) bool {
+	if k.Kind != events.Restricted && !k.ReadOnly {
+		return true
+	}
+	if a.Product == "" || k.ReadOnly && a.Access != events.Read {
+		return false
+	}
+	if k.Kind != events.Restricted {
+		return true
+	}
+	for _, p := range k.Permissions {
+		if n := len(a.Product); len(p) > n && p[:n] == a.Product && p[n] == ':' && (p[n+1:] == a.Access || p[n+1:] == "*") {
+			return true
+		}
+	}
+	return false
+}
+
+// price is what the request costs and in which asset.
+func (a *Authorize) price(plan *events.Plan) (int64, string, *events.Error) {
+	each, asset := int64(defaultPrice), defaultAsset
+	if plan != nil {
+		each, asset = *plan.Price.Default, plan.Price.Asset
+		if a.Product != "" && len(plan.Price.Per) > 0 {
+			if p, ok := plan.Price.Per[a.Product+":"+a.Access]; ok {
+				each = p
+			}
+		}
+	}
+	if a.Cost != nil {
+		return *a.Cost, asset, nil
+	}
+	units := int64(1)
+	if a.Units != nil {
+		units = *a.Units
+	}
+	if each > 0 && units > MaxAmount/each {
+		return 0, asset, events.Errorf(events.InvalidArgument, "%d units at %d each cost more than %d", units, each, int64(MaxAmount))
+	}
+	return each * units, asset, nil
+}
+
+// Take takes a token from the key's rate bucket for an allowed answer. It changes
+// nothing that the log holds.
+func (k *Key) Take(now events.Time) {
+	if plan := k.account.Plan; plan != nil && plan.Rate != nil {
+		k.bucket = bucket{missing: k.bucket.missingAt(plan.Rate, now) + 1000, at: now}
+	}
+}
+
+// AccountID returns the account that owns the key.
+func (k *Key) AccountID() string { return k.account.ID }
+
+// AnswerOf rebuilds the answer from a debit's event, as a receipt gives it: the same as
+// the first one but for the rate, which is of its moment.
+func AnswerOf(account string, d *events.Debited) Answer {
+	return Answer{
+		Allowed: true, Code: events.OK, Account: account, Environment: d.Environment, Key: d.Key,
+		Cost: d.Amount, Balance: &d.Balance.Available, Debit: d.ID, SecretAge: d.SecretAge,
+	}
+}
+
+// AppendJSON appends the answer as its struct tags say, without reflection: it is the
+// hot path's reply.
+func (a *Answer) AppendJSON(b []byte) []byte {
+	b = append(b, `{"allowed":`...)
+	b = strconv.AppendBool(b, a.Allowed)
+	b = appendMember(b, "code", string(a.Code))
+	b = appendMember(b, "message", a.Message)
+	b = appendMember(b, "account", a.Account)
+	b = appendMember(b, "environment", a.Environment)
+	b = appendMember(b, "key", a.Key)
+	b = append(b, `,"cost":`...)
+	b = strconv.AppendInt(b, a.Cost, 10)
+	if a.Balance != nil {
+		b = append(b, `,"balance":`...)
+		b = strconv.AppendInt(b, *a.Balance, 10)
+	}
+	if a.Rate != nil {
+		b = append(b, `,"rate":{"limit":`...)
+		b = strconv.AppendInt(b, a.Rate.Limit, 10)
+		b = append(b, `,"remaining":`...)
+		b = strconv.AppendInt(b, a.Rate.Remaining, 10)
+		b = append(b, `,"reset_ms":`...)
+		b = strconv.AppendInt(b, a.Rate.ResetMS, 10)
+		b = append(b, '}')
+	}
+	b = appendMember(b, "debit", a.Debit)
+	b = appendMember(b, "secret_age", a.SecretAge)
+	b = appendMember(b, "position", a.Position)
+	if a.Replayed {
+		b = append(b, `,"replayed":true`...)
+	}
+	return append(b, '}')
+}
+
+// appendMember appends a comma and a member; one that is empty is left out.
+func appendMember(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(b, `,"`...)
+	b = append(b, name...)
+	b = append(b, `":`...)
+	return events.AppendString(b, value)
+}

@@ -1,0 +1,132 @@
+// Package ledger is the rules: what a command may do and what an event means. It is
+// pure: no context, no clock, no input or output, no randomness. Time, ids, hashes and
+// sealed values come in with the command.
+//
+// Decide looks at a command and the state and returns the events that shall happen, or
+// a refusal. Evolve folds an event into the state and never fails. Each noun has its
+// own file, with the same name here as in package events.
+package ledger
+
+import (
+	"github.com/oklog/ulid/v2"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// Command is one verb's body, decoded from JSON. Members that the edge fills in once
+// (ids, hashes, sealed values) are tagged "-".
+type Command interface {
+	// Validate checks what can be told from the body alone.
+	Validate() *events.Error
+	// Decide returns what shall happen. It must not change the state.
+	Decide(in *Input) (Decision, *events.Error)
+}
+
+// Input is what a command is decided on.
+type Input struct {
+	State     *State
+	AccountID string
+	Account   *Account    // nil only for a Spec with Opens
+	CommandID ulid.ULID   // unique among the account's commands
+	Time      events.Time // of the commit it will stand in
+}
+
+// Decision is what a command leads to.
+type Decision struct {
+	Events []events.Event
+	// Unchanged is the noun as it stands, of a command that changes nothing.
+	Unchanged events.Data
+}
+
+// one is the Decision of a single event.
+func one(in *Input, eventType, environment, subject string, data events.Data) (Decision, *events.Error) {
+	return Decision{Events: []events.Event{{
+		Type: eventType, Account: in.AccountID, Environment: environment, Subject: subject, Data: data,
+	}}}, nil
+}
+
+// unchanged is the Decision of a command that finds what it asks for.
+func unchanged(data events.Data) (Decision, *events.Error) {
+	return Decision{Unchanged: data}, nil
+}
+
+// Spec is one line of the command table.
+type Spec struct {
+	New            func() Command
+	Opens          bool // needs no account: it makes one
+	WhileSuspended bool // works although the account is suspended
+}
+
+// Commands is the command table: verb to rule. The order of the lines is the order in
+// which help lists them.
+var Commands = []struct {
+	Verb string
+	Spec
+}{
+	{"account.open", Spec{New: func() Command { return new(OpenAccount) }, Opens: true}},
+	{"account.suspend", Spec{New: func() Command { return new(SuspendAccount) }, WhileSuspended: true}},
+	{"account.resume", Spec{New: func() Command { return new(ResumeAccount) }, WhileSuspended: true}},
+	{"account.set_products", Spec{New: func() Command { return new(SetProducts) }, WhileSuspended: true}},
+	{"account.enable_environment", Spec{New: func() Command { return new(EnableEnvironment) }, WhileSuspended: true}},
+	{"account.set_plan", Spec{New: func() Command { return new(SetPlan) }, WhileSuspended: true}},
+	{"key.create", Spec{New: func() Command { return new(CreateKey) }}},
+	{"key.update", Spec{New: func() Command { return new(UpdateKey) }, WhileSuspended: true}},
+	{"key.disable", Spec{New: func() Command { return new(DisableKey) }, WhileSuspended: true}},
+	{"key.enable", Spec{New: func() Command { return new(EnableKey) }, WhileSuspended: true}},
+	{"key.revoke", Spec{New: func() Command { return new(RevokeKey) }, WhileSuspended: true}},
+	{"credit.grant", Spec{New: func() Command { return new(GrantCredit) }, WhileSuspended: true}},
+	{"credit.debit", Spec{New: func() Command { return new(DebitCredit) }}},
+	{"endpoint.register", Spec{New: func() Command { return new(RegisterEndpoint) }, WhileSuspended: true}},
+	{"endpoint.pause", Spec{New: func() Command { return new(PauseEndpoint) }, WhileSuspended: true}},
+	{"endpoint.resume", Spec{New: func() Command { return new(ResumeEndpoint) }, WhileSuspended: true}},
+	{"endpoint.remove", Spec{New: func() Command { return new(RemoveEndpoint) }, WhileSuspended: true}},
+}
+
+// Decide runs a command of a Spec against a state: first the account, then its state,
+// then the verb's own rule.
+func Decide(st *State, spec *Spec, cmd Command, in *Input) (Decision, *events.Error) {
+	in.State = st
+	in.Account = st.accounts[in.AccountID]
+	if in.Account == nil && !spec.Opens {
+		return Decision{}, events.Errorf(events.NotFound, "there is no account %s; open it with account.open", in.AccountID)
+	}
+	if in.Account != nil && in.Account.Status == events.Suspended && !spec.WhileSuspended && !spec.Opens {
+		return Decision{}, events.Errorf(events.AccountSuspended, "account %s is suspended", in.AccountID)
+	}
+	return cmd.Decide(in)
+}
+
+// Result is the object that answers a command. It is a pure function of the event's
+// data, so that a receipt gives the first answer again; only a secret is shown once.
+type Result struct {
+	Data    events.Data
+	Secret  string // of the first answer to a command that makes one
+	Omitted bool   // of a repeated answer: there was one
+}
+
+// AppendJSON appends the object: the noun under its name, for money with its balance.
+func (r *Result) AppendJSON(b []byte) ([]byte, error) {
+	var err error
+	switch d := r.Data.(type) {
+	case *events.Account:
+		b, err = events.AppendJSON(append(b, `{"account":`...), d)
+	case *events.Key:
+		b, err = events.AppendJSON(append(b, `{"key":`...), d)
+	case *events.Endpoint:
+		b, err = events.AppendJSON(append(b, `{"endpoint":`...), d)
+	case *events.Granted:
+		if b, err = events.AppendJSON(append(b, `{"grant":`...), &d.Grant); err == nil {
+			b = d.Balance.AppendJSON(append(b, `,"balance":`...))
+		}
+	case *events.Debited:
+		b = d.Debit.AppendJSON(append(b, `{"debit":`...))
+		b = d.Balance.AppendJSON(append(b, `,"balance":`...))
+	}
+	switch {
+	case r.Omitted:
+		b = append(b, `,"secret_omitted":true`...)
+	case r.Secret != "":
+		b = events.AppendString(append(b, `,"secret":`...), r.Secret)
+	}
+	return append(b, '}'), err
+}

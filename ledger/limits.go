@@ -1,0 +1,127 @@
+package ledger
+
+import (
+	"strings"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// Limits of single members. One past each is InvalidArgument; a count that is full is
+// LimitExceeded.
+const (
+	MaxAmount           = 1<<53 - 1 // in an asset's smallest unit: what JSON numbers hold exactly
+	maxNameChars        = 128
+	maxMetadataBytes    = 16 << 10
+	maxProducts         = 200 // an account and environment, and prices of a plan
+	maxPermissions      = 200
+	maxAllowlist        = 200
+	maxKeys             = 1000 // of an account, revoked ones not counted; a plan may say otherwise
+	maxEndpoints        = 50   // of an account, removed ones not counted
+	maxURLBytes         = 2048
+	maxFilters          = 50
+	maxHeaders          = 20
+	maxReferenceChars   = 256 // reference and reason
+	maxDescriptionChars = 256
+	maxGrants           = 1000 // with something left, of one balance
+	maxRatePerSecond    = 1_000_000
+	maxBurst            = 1_000_000
+	maxPlanKeys         = 1_000_000
+)
+
+// MaxKeyNameChars and its like are what other packages check too.
+const (
+	MaxURLBytes = maxURLBytes
+	MaxHeaders  = maxHeaders
+)
+
+// ValidAccount says whether id can be an account: 1 to 64 of A–Z a–z 0–9 _ and -, and
+// not "_", which is the ledger itself.
+func ValidAccount(id string) bool {
+	if len(id) == 0 || len(id) > 64 || id == "_" {
+		return false
+	}
+	for i := 0; i < len(id); i++ {
+		if c := id[i]; !alnum(c) && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// validSlug says whether s can be a product's or an asset's name: [a-z0-9_-]{1,64}.
+func validSlug(s string) bool {
+	if len(s) == 0 || len(s) > 64 {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+func alnum(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// checks collects the first thing that is wrong with a body, so that a Validate method
+// reads as a list.
+type checks struct{ err *events.Error }
+
+func (c *checks) that(ok bool, format string, args ...any) {
+	if !ok && c.err == nil {
+		c.err = events.Errorf(events.InvalidArgument, format, args...)
+	}
+}
+
+// text checks the length of a text in characters; control characters are refused.
+func (c *checks) text(member, s string, least, most int) {
+	n := 0
+	for _, r := range s {
+		n++
+		c.that(r >= ' ' && r != 0x7f, "%s must not hold control characters", member)
+	}
+	if least > 0 {
+		c.that(n >= least, "%s is required", member)
+	}
+	c.that(n <= most, "%s has %d characters, at most %d are allowed", member, n, most)
+}
+
+func (c *checks) metadata(m events.Object) {
+	c.that(len(m) <= maxMetadataBytes, "metadata has %d bytes, at most %d are allowed", len(m), maxMetadataBytes)
+}
+
+func (c *checks) environment(name string) {
+	c.that(name == events.Test || name == events.Live, "environment must be test or live")
+}
+
+func (c *checks) asset(name string) {
+	c.that(validSlug(name), "asset must be 1 to 64 of a-z 0-9 _ -")
+}
+
+func (c *checks) amount(n int64) {
+	c.that(n >= 1 && n <= MaxAmount, "amount must be a whole number from 1 to %d", int64(MaxAmount))
+}
+
+func (c *checks) products(names []string) {
+	c.that(len(names) <= maxProducts, "%d products, at most %d are allowed", len(names), maxProducts)
+	for _, name := range names {
+		c.that(validSlug(name), "product %.70q must be 1 to 64 of a-z 0-9 _ -", name)
+	}
+}
+
+func (c *checks) permissions(list []string) {
+	c.that(len(list) <= maxPermissions, "%d permissions, at most %d are allowed", len(list), maxPermissions)
+	for _, p := range list {
+		c.that(validPermission(p, true), "permission %.80q must be <product>:read, <product>:write or <product>:*", p)
+	}
+}
+
+// validPermission says whether p is <product>:read or :write, or :* where a star is
+// allowed.
+func validPermission(p string, star bool) bool {
+	product, access, ok := strings.Cut(p, ":")
+	return ok && validSlug(product) &&
+		(access == events.Read || access == events.Write || star && access == "*")
+}

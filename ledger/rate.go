@@ -1,0 +1,39 @@
+package ledger
+
+import "github.com/keyledger/keyledger/events"
+
+// bucket is a token bucket, exact in whole numbers: its level is counted in thousandths
+// of a token, which is what flows in per millisecond at one token a second. It is
+// volatile: full after a restart, and no part of the log.
+type bucket struct {
+	missing int64       // thousandths of a token below full, at time at
+	at      events.Time // when missing was right
+}
+
+// missingAt returns how much is missing at now. Time never goes back (commit time is
+// monotone).
+func (b *bucket) missingAt(r *events.Rate, now events.Time) int64 {
+	missing := min(b.missing, r.Burst*1000) // the plan's burst may have shrunk
+	if elapsed := int64(now - b.at); elapsed < missing/r.PerSecond+1 {
+		missing -= elapsed * r.PerSecond
+	} else {
+		missing = 0
+	}
+	return max(missing, 0)
+}
+
+// RateState is the rate member of a fresh answer: the burst, whole tokens left, and the
+// milliseconds until the bucket is full.
+type RateState struct {
+	Limit     int64 `json:"limit"`
+	Remaining int64 `json:"remaining"`
+	ResetMS   int64 `json:"reset_ms"`
+}
+
+func rateState(r *events.Rate, missing int64) *RateState {
+	return &RateState{
+		Limit:     r.Burst,
+		Remaining: (r.Burst*1000 - missing) / 1000,
+		ResetMS:   (missing + r.PerSecond - 1) / r.PerSecond,
+	}
+}

@@ -1,0 +1,260 @@
+// Package spec runs the rules as given/when/then: given these commands, when this one
+// comes, then these events happen or it is refused with this code. No server, no log, no
+// clock: package ledger alone.
+package spec
+
+import (
+	"crypto/sha256"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/go-cmp/cmp"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/ledger"
+)
+
+// Start is the ledger's clock at the beginning of every Case.
+var Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// Account is the account that commands are given to.
+const Account = "acme"
+
+// Step is one thing that happens: a command, an authorisation, or time that passes.
+type Step struct {
+	Verb string        // a command's verb, "authorize", or "" for time alone
+	Body string        // JSON; "@key1" stands for the id of the first key, "@secret1" for its secret, "@endpoint1" likewise
+	Wait time.Duration // before it
+}
+
+// Do is a command.
+func Do(verb, body string) Step { return Step{Verb: verb, Body: body} }
+
+// Ask is an authorisation.
+func Ask(body string) Step { return Step{Verb: "authorize", Body: body} }
+
+// After is a step at a later time.
+func After(d time.Duration, s Step) Step {
+	s.Wait = d
+	return s
+}
+
+// Then is what is expected of the last step. Members of JSON objects that are not named
+// are not looked at.
+type Then struct {
+	Events []string    // types, in order; none: nothing changes
+	Data   string      // members of the last event's data
+	Code   events.Code // of a refusal, or of an answer
+	Answer string      // members of an authorisation's answer
+}
+
+// Case is one line of the policy.
+type Case struct {
+	Name  string
+	Given []Step
+	When  Step
+	Then  Then
+}
+
+// world is a ledger with the names that a case uses.
+type world struct {
+	t     *testing.T
+	state *ledger.State
+	now   time.Time
+	count int
+	names *strings.Replacer
+	pairs []string
+}
+
+// outcome is what one step led to.
+type outcome struct {
+	events []events.Event
+	err    *events.Error
+	answer *ledger.Answer
+}
+
+// Run runs every case on a new ledger. Every event goes through its stored form on the
+// way to the state.
+func Run(t *testing.T, cases []Case) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			w := &world{t: t, state: ledger.NewState(), now: Start, names: strings.NewReplacer()}
+			for _, step := range c.Given {
+				if out := w.step(step); out.err != nil {
+					t.Fatalf("given %s %s: %v", step.Verb, step.Body, out.err)
+				}
+			}
+			w.check(w.step(c.When), c.Then)
+		})
+	}
+}
+
+// step runs one step and folds its events.
+func (w *world) step(s Step) outcome {
+	w.now = w.now.Add(s.Wait)
+	body := []byte(w.names.Replace(s.Body))
+	var out outcome
+	switch s.Verb {
+	case "":
+	case "authorize":
+		out = w.authorize(body)
+	default:
+		out = w.command(s.Verb, body)
+	}
+	for i := range out.events {
+		// Through the stored form, as every event goes.
+		e := stored(w.t, &out.events[i])
+		w.state.Evolve(e)
+		out.events[i] = *e
+	}
+	return out
+}
+
+func (w *world) id() ulid.ULID {
+	w.count++
+	var id ulid.ULID
+	if err := id.SetTime(uint64(w.now.UnixMilli())); err != nil {
+		w.t.Fatal(err)
+	}
+	id[15] = byte(w.count)
+	id[14] = byte(w.count >> 8)
+	return id
+}
+
+func (w *world) command(verb string, body []byte) outcome {
+	for i := range ledger.Commands {
+		if ledger.Commands[i].Verb != verb {
+			continue
+		}
+		spec := &ledger.Commands[i].Spec
+		cmd := spec.New()
+		if err := events.DecodeStrict(body, cmd); err != nil {
+			return outcome{err: err}
+		}
+		if err := cmd.Validate(); err != nil {
+			return outcome{err: err}
+		}
+		w.complete(cmd)
+		in := ledger.Input{AccountID: Account, CommandID: w.id(), Time: events.At(w.now)}
+		decision, err := ledger.Decide(w.state, spec, cmd, &in)
+		return outcome{events: decision.Events, err: err}
+	}
+	w.t.Fatalf("unknown verb %s", verb)
+	return outcome{}
+}
+
+// complete does what the edge does: ids, secrets, sealed members.
+func (w *world) complete(cmd ledger.Command) {
+	id := w.id()
+	switch c := cmd.(type) {
+	case *ledger.CreateKey:
+		secret := ledger.NewSecret(c.Environment, Account, id, sha256.Sum256(id[:]))
+		c.KeyID, c.Hash, c.Prefix = id, sha256.Sum256([]byte(secret)), ledger.SecretPrefix(secret)
+		w.name("key", "key_"+id.String())
+		w.name("secret", secret)
+	case *ledger.RegisterEndpoint:
+		c.Endpoint = &events.Endpoint{ID: ledger.EndpointIDPrefix + id.String(), URL: c.URL, Headers: c.HeaderNames()}
+		w.name("endpoint", c.Endpoint.ID)
+	}
+}
+
+// name binds "@<noun><n>" to a value.
+func (w *world) name(noun, value string) {
+	n := 1
+	for _, s := range w.pairs {
+		if strings.HasPrefix(s, "@"+noun) {
+			n++
+		}
+	}
+	w.pairs = append(w.pairs, "@"+noun+string(rune('0'+n)), value)
+	w.names = strings.NewReplacer(w.pairs...)
+}
+
+func (w *world) authorize(body []byte) outcome {
+	a := new(ledger.Authorize)
+	if err := events.DecodeStrict(body, a); err != nil {
+		return outcome{err: err}
+	}
+	if err := a.Validate(); err != nil {
+		return outcome{err: err}
+	}
+	key, now := a.Find(w.state), events.At(w.now)
+	answer, event := a.Decide(key, w.id(), now)
+	out := outcome{answer: &answer}
+	if event != nil {
+		out.events = []events.Event{*event}
+	}
+	if answer.Allowed {
+		key.Take(now)
+	}
+	return out
+}
+
+// check compares an outcome with what is expected.
+func (w *world) check(out outcome, want Then) {
+	w.t.Helper()
+	code := events.OK
+	switch {
+	case out.err != nil:
+		code = out.err.Code
+	case out.answer != nil:
+		code = out.answer.Code
+	}
+	if want.Code == "" {
+		want.Code = events.OK
+	}
+	if code != want.Code {
+		w.t.Fatalf("code %s (%v), want %s", code, out.err, want.Code)
+	}
+	var types []string
+	for _, e := range out.events {
+		types = append(types, e.Type)
+	}
+	if diff := cmp.Diff(want.Events, types); diff != "" {
+		w.t.Fatalf("events (-want +got):\n%s", diff)
+	}
+	if want.Data != "" {
+		w.members(out.events[len(out.events)-1].Data, want.Data)
+	}
+	if want.Answer != "" {
+		w.members(out.answer, want.Answer)
+	}
+}
+
+// members compares the named members of v's JSON.
+func (w *world) members(v any, want string) {
+	w.t.Helper()
+	b, err := events.Encode(v)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var got, wanted map[string]any
+	if err := json.Unmarshal(b, &got); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(w.names.Replace(want)), &wanted); err != nil {
+		w.t.Fatalf("%s: %v", want, err)
+	}
+	for name, value := range wanted {
+		if diff := cmp.Diff(value, got[name]); diff != "" {
+			w.t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// stored returns e as it comes back from the log.
+func stored(t *testing.T, e *events.Event) *events.Event {
+	t.Helper()
+	c := events.NewWriter(nil)
+	e.Code(c)
+	out, r := new(events.Event), events.NewReader(c.Bytes())
+	out.Code(r)
+	if r.Err() != nil {
+		t.Fatalf("stored form of %s: %v", e.Type, r.Err())
+	}
+	return out
+}
