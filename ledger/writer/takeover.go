@@ -1,0 +1,222 @@
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger"
+)
+
+// Witness is something that proves that the log once reached a place.
+type Witness struct {
+	Name     string
+	Sequence uint64      // of a commit that was acknowledged
+	Hash     *store.Hash // of that commit, where known
+	Ordinal  uint64      // or: so many events were acknowledged
+}
+
+const (
+	takeoverPause    = 100 * time.Millisecond // after a failed try; doubled up to the most
+	takeoverPauseMax = 2 * time.Second
+)
+
+// takeover makes the partition ours. It is the one path for a start and for every
+// unknown outcome:
+//
+//  1. throw the state away and fold the log, checking every commit;
+//  2. compare it with the witnesses;
+//  3. append "epoch started" expecting the end that was read.
+//
+// Once that is acknowledged, no earlier append of ours or of a former writer can ever be
+// stored: it expects a smaller sequence. So of every lost group it is now certain
+// whether it is in the log. What is there is answered as it was decided; what is not is
+// decided again.
+func (w *Writer) takeover(ctx context.Context, lost []*group) error {
+	w.state, w.receipts = ledger.NewState(), newReceipts(w.cfg.MaxReceipts)
+	chain := store.Chain{Partition: w.cfg.Partition}
+	witnesses, err := w.witnesses(ctx)
+	if err != nil {
+		return err
+	}
+	var confirmed = map[store.Nonce]bool{}
+	pause := takeoverPause
+	for {
+		err := w.readAndClaim(ctx, &chain, witnesses, lost, confirmed)
+		if err == nil {
+			break
+		}
+		var damage *store.DamageError
+		if errors.As(err, &damage) || errors.Is(err, errLoss) || errors.Is(err, ErrImpossible) {
+			return err
+		}
+		w.log.Warn("cannot take the partition over yet", "error", err)
+		now := w.cfg.Clock()
+		for _, g := range lost {
+			w.expireGroup(g, now)
+		}
+		w.expireQueue(now)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, takeoverPauseMax)
+	}
+	w.chain, w.sent = chain, chain
+	w.cfg.Tail.Reset(chain)
+	w.settle(lost, confirmed)
+	return nil
+}
+
+// readAndClaim reads the log to its end and appends "epoch started". The chain and the
+// state move only over what is stored, so after an error it can simply be called again:
+// an "epoch started" of ours whose acknowledgement was lost is then read like any other
+// commit, and a new one claims the place behind it.
+func (w *Writer) readAndClaim(ctx context.Context, chain *store.Chain, witnesses []Witness, lost []*group, confirmed map[store.Nonce]bool) error {
+	try, cancel := context.WithTimeout(ctx, w.cfg.AppendTimeout)
+	last, err := w.cfg.Log.Last(try)
+	cancel()
+	if err != nil {
+		return err
+	}
+	err = store.ReadChecked(ctx, w.cfg.Log, chain, last, func(c *store.Commit) error {
+		if err := checkHash(witnesses, c); err != nil {
+			return err
+		}
+		w.fold(c)
+		for _, g := range lost {
+			if g.commit.Nonce == c.Nonce {
+				confirmed[c.Nonce] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := checkReached(witnesses, chain); err != nil {
+		return err
+	}
+	return w.claim(ctx, chain)
+}
+
+// claim appends "epoch started" behind chain.
+func (w *Writer) claim(ctx context.Context, chain *store.Chain) error {
+	w.chain = *chain
+	g := &group{commit: store.Commit{
+		Partition: w.cfg.Partition, Epoch: chain.Epoch + 1, Writer: w.id,
+		Time: max(events.At(w.cfg.Clock()), chain.Time),
+	}}
+	w.seal(&g.commit, g)
+	try, cancel := context.WithTimeout(ctx, w.cfg.AppendTimeout)
+	defer cancel()
+	sequence, err := w.cfg.Log.Append(try, g.message, chain.Sequence)
+	if err != nil {
+		return fmt.Errorf("start epoch %d: %w", g.commit.Epoch, err)
+	}
+	if sequence != g.commit.Sequence {
+		return fmt.Errorf("%w: epoch started at %d was acknowledged as %d", ErrImpossible, g.commit.Sequence, sequence)
+	}
+	*chain = store.ChainAt(&g.commit)
+	if w.head != nil {
+		if err := w.head.note(chain); err != nil {
+			return fmt.Errorf("write the head witness: %w", err)
+		}
+	}
+	w.count(&g.commit)
+	w.log.Info("took the partition over", "partition", chain.Partition, "epoch", chain.Epoch, "sequence", chain.Sequence)
+	return nil
+}
+
+// fold applies one stored commit to state and receipts.
+func (w *Writer) fold(c *store.Commit) {
+	for i := range c.Entries {
+		e := &c.Entries[i]
+		for j := range e.Events {
+			w.state.Evolve(&e.Events[j])
+		}
+		if e.Receipt {
+			w.receipts.add(e, c.Time, c.Sequence, i)
+		}
+	}
+	w.receipts.forgetOld(c.Time)
+}
+
+// settle answers lost groups that are in the log and puts the commands of the others
+// back in front of the queue.
+func (w *Writer) settle(lost []*group, confirmed map[store.Nonce]bool) {
+	var again []*Request
+	for _, g := range lost {
+		if g.message != nil && confirmed[g.commit.Nonce] {
+			w.answerGroup(g)
+			continue
+		}
+		for _, p := range g.waiting {
+			if !p.answers {
+				again = append(again, p.req)
+			}
+		}
+	}
+	w.intake.putBack(again)
+}
+
+// giveUp answers lost groups when the writer stops without having taken over.
+func (w *Writer) giveUp(lost []*group) {
+	for _, g := range lost {
+		for _, p := range g.waiting {
+			if p.answers {
+				continue
+			}
+			p.answers = true
+			w.answerOne(p.req, &Reply{Err: events.Errorf(events.OutcomeUnknown, "it is not known whether this was done; retry with the same command id to find out")})
+		}
+	}
+}
+
+// errLoss is proof that the log lost what it once held.
+var errLoss = errors.New("the log lost acknowledged commits")
+
+func (w *Writer) witnesses(ctx context.Context) ([]Witness, error) {
+	var list []Witness
+	if w.cfg.Witnesses != nil {
+		more, err := w.cfg.Witnesses(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("look up witnesses: %w", err)
+		}
+		list = append(list, more...)
+	}
+	if w.head != nil {
+		if head, ok := w.head.read(); ok {
+			list = append(list, head)
+		}
+	}
+	return list, nil
+}
+
+func checkHash(witnesses []Witness, c *store.Commit) error {
+	for _, witness := range witnesses {
+		if witness.Sequence == c.Sequence && witness.Hash != nil && *witness.Hash != c.Hash {
+			return fmt.Errorf("%w: %s saw commit %d:%d with hash %s, the log holds %s; restore the newest intact copy of the data directory",
+				errLoss, witness.Name, c.Partition, c.Sequence, witness.Hash, c.Hash)
+		}
+	}
+	return nil
+}
+
+func checkReached(witnesses []Witness, end *store.Chain) error {
+	for _, witness := range witnesses {
+		if witness.Sequence > end.Sequence {
+			return fmt.Errorf("%w: %s saw commit %d:%d, the log ends at %d; restore the newest intact copy of the data directory",
+				errLoss, witness.Name, end.Partition, witness.Sequence, end.Sequence)
+		}
+		if witness.Ordinal > end.Ordinal {
+			return fmt.Errorf("%w: %s saw %d events, the log ends after %d; restore the newest intact copy of the data directory",
+				errLoss, witness.Name, witness.Ordinal, end.Ordinal)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,325 @@
+// Package writer is the single writer of a partition. It holds the partition's state in
+// memory, decides commands one after the other and commits them in groups: as many as
+// arrived while the previous commit was being made durable. Exactly one append is in
+// flight, and nothing is answered before the append it rests on is acknowledged.
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger"
+)
+
+// Config says how a Writer works. Log and Tail are required.
+type Config struct {
+	Log       store.Log
+	Tail      *store.Tail // told of every acknowledged commit
+	Partition uint32
+	Logger    *slog.Logger // default: none
+
+	// Clock is the wall clock, default time.Now.
+	Clock func() time.Time
+
+	// Dir is where the head witness is kept, in the file "head". Empty: no head witness.
+	Dir string
+
+	// Witnesses returns what else proves that the log once reached a place. It is asked
+	// at each takeover.
+	Witnesses func(context.Context) ([]Witness, error)
+
+	// AppendTimeout is how long an append may take before its outcome counts as unknown.
+	// Default 2 s.
+	AppendTimeout time.Duration
+
+	// MaxWaiting is how many requests may wait; one more gets "unavailable" at once.
+	// Default 65,536.
+	MaxWaiting int
+
+	// MaxReceipts is how many receipts are kept; past it the horizon shortens. Default
+	// 4,000,000, about 150 bytes each.
+	MaxReceipts int
+}
+
+// Request is one command or authorisation on its way through the writer. A Request with
+// neither is a barrier: its reply comes after all that was acknowledged before it.
+type Request struct {
+	// Of a command.
+	Account string
+	Verb    string
+	Spec    *ledger.Spec
+	Command ledger.Command
+
+	// Of an authorisation, instead.
+	Authorize *ledger.Authorize
+
+	ID        ulid.ULID  // of the caller, or made at the edge
+	Receipt   bool       // the id is the caller's: keep a receipt
+	InputHash store.Hash // SHA-256(subject, NUL, body)
+	Actor     string
+	Deadline  time.Time
+
+	// Done gets the reply, exactly once, on a goroutine of the writer's; it must not
+	// block.
+	Done func(*Reply)
+}
+
+// Reply is the outcome of a Request.
+type Reply struct {
+	Err      *events.Error // of a refusal, then nothing else is set but Position
+	Data     events.Data   // of a command: the noun after it
+	Answer   ledger.Answer // of an authorisation
+	Position events.Position
+	Replayed bool // the first answer again, from a receipt
+}
+
+// Stats is a look at a writer from outside.
+type Stats struct {
+	Serving  bool  `json:"serving"`
+	Epoch    int64 `json:"epoch"`
+	Commits  int64 `json:"commits"` // acknowledged since the start
+	Entries  int64 `json:"entries"`
+	Accounts int64 `json:"accounts"`
+	Keys     int64 `json:"keys"`
+	Receipts int64 `json:"receipts"`
+	Waiting  int64 `json:"waiting"`
+	// HorizonMS is how far back in milliseconds an unknown command id is still taken.
+	HorizonMS int64 `json:"receipt_horizon_ms"`
+}
+
+// Writer is the single writer of a partition.
+type Writer struct {
+	cfg    Config
+	id     ulid.ULID
+	log    *slog.Logger
+	intake intake
+
+	// Owned by the goroutine of Run.
+	state    *ledger.State
+	receipts *receipts
+	chain    store.Chain // acknowledged end
+	sent     store.Chain // chain after the append in flight, else equal to chain
+	open     *group      // being filled
+	inFlight *group      // appended, not acknowledged; nil when none
+	linger   linger
+	head     *headFile
+
+	appends chan *group     // to the appender
+	acks    chan ack        // from it
+	answers chan []*pending // to the answerer
+	stats   [8]atomic.Int64 // see Stats
+	serving atomic.Bool
+	ready   chan struct{} // closed when the writer serves for the first time
+}
+
+// Indexes of Writer.stats.
+const (
+	statEpoch = iota
+	statCommits
+	statEntries
+	statAccounts
+	statKeys
+	statReceipts
+	statHorizon
+)
+
+type ack struct {
+	group    *group
+	sequence uint64
+	err      error
+}
+
+// ErrImpossible means that the log answered an append with what cannot be. The writer
+// stops: it cannot know what the log holds.
+var ErrImpossible = errors.New("impossible acknowledgement")
+
+// New makes a Writer. Run starts it.
+func New(cfg Config) *Writer {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.AppendTimeout == 0 {
+		cfg.AppendTimeout = 2 * time.Second
+	}
+	if cfg.MaxWaiting == 0 {
+		cfg.MaxWaiting = 65_536
+	}
+	if cfg.MaxReceipts == 0 {
+		cfg.MaxReceipts = 4_000_000
+	}
+	return &Writer{
+		cfg: cfg, id: ulid.Make(), log: cfg.Logger,
+		intake: intake{limit: cfg.MaxWaiting, signal: make(chan struct{}, 1)},
+		linger: newLinger(), ready: make(chan struct{}),
+		appends: make(chan *group, 1), acks: make(chan ack, 1), answers: make(chan []*pending, 4),
+	}
+}
+
+// Submit hands a request in; its Done may be called at once, with "unavailable", when
+// too much is waiting or the writer has stopped.
+func (w *Writer) Submit(req *Request) {
+	if !w.intake.put(req) {
+		req.Done(&Reply{Err: events.Errorf(events.Unavailable, "too many commands are waiting; try again")})
+	}
+}
+
+// Run takes the partition over and serves until ctx ends; then it finishes what it has
+// appended, answers it and returns nil. An error is fatal: the log is damaged, lost what
+// it once held, or answers what cannot be.
+func (w *Writer) Run(ctx context.Context) error {
+	if w.cfg.Dir != "" {
+		head, err := openHead(filepath.Join(w.cfg.Dir, "head"))
+		if err != nil {
+			return err
+		}
+		w.head = head
+		defer head.Close()
+	}
+	helpers := new(errgroup.Group)
+	helpers.Go(w.appender)
+	helpers.Go(w.answerer)
+	err := w.run(ctx)
+	w.serving.Store(false)
+	for _, req := range w.intake.close() {
+		w.answerOne(req, &Reply{Err: events.Errorf(events.Unavailable, "keyledger is stopping; try again")})
+	}
+	close(w.appends)
+	close(w.answers)
+	return errors.Join(err, helpers.Wait())
+}
+
+func (w *Writer) run(ctx context.Context) error {
+	var lost []*group
+	for first := true; ; first = false {
+		if err := w.takeover(ctx, lost); err != nil {
+			w.giveUp(lost)
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		w.serving.Store(true)
+		if first {
+			close(w.ready)
+		}
+		err := w.serve(ctx)
+		w.serving.Store(false)
+		lost = nil
+		for _, g := range []*group{w.inFlight, w.open} {
+			if g != nil {
+				lost = append(lost, g)
+			}
+		}
+		w.inFlight, w.open = nil, nil
+		if err == nil || errors.Is(err, ErrImpossible) {
+			w.giveUp(lost)
+			return err
+		}
+		w.log.Warn("the outcome of an append is unknown: taking the partition over again", "error", err)
+	}
+}
+
+// Ready is closed once the partition is ours for the first time: the tail's end is the
+// log's end.
+func (w *Writer) Ready() <-chan struct{} { return w.ready }
+
+// Stats returns a look at the writer.
+func (w *Writer) Stats() Stats {
+	return Stats{
+		Serving: w.serving.Load(), Epoch: w.stats[statEpoch].Load(),
+		Commits: w.stats[statCommits].Load(), Entries: w.stats[statEntries].Load(),
+		Accounts: w.stats[statAccounts].Load(), Keys: w.stats[statKeys].Load(),
+		Receipts: w.stats[statReceipts].Load(), HorizonMS: w.stats[statHorizon].Load(),
+		Waiting: int64(w.intake.len()),
+	}
+}
+
+// appender makes one append after the other. It is a goroutine of its own so that the
+// writer can decide the next group meanwhile.
+func (w *Writer) appender() error {
+	for g := range w.appends {
+		ctx, cancel := context.WithTimeout(context.Background(), w.cfg.AppendTimeout)
+		sequence, err := w.cfg.Log.Append(ctx, g.message, g.commit.PrevSequence)
+		cancel()
+		w.acks <- ack{group: g, sequence: sequence, err: err}
+	}
+	return nil
+}
+
+// answerer gives replies out, beside the writer's work.
+func (w *Writer) answerer() error {
+	var replays errgroup.Group
+	replays.SetLimit(8)
+	for batch := range w.answers {
+		for _, p := range batch {
+			if p.replay == nil {
+				p.req.Done(&p.reply)
+				continue
+			}
+			replays.Go(func() error {
+				w.replay(p)
+				return nil
+			})
+		}
+	}
+	return replays.Wait()
+}
+
+// answerOne gives one reply out from the writer's own goroutine.
+func (w *Writer) answerOne(req *Request, reply *Reply) {
+	w.answers <- []*pending{{req: req, reply: *reply}}
+}
+
+// headFile is the head witness: the newest acknowledged sequence and hash, written after
+// each acknowledgement without fsync. The log is synced before it is acknowledged, so
+// the head can be older than the log and never newer, unless the log lost something.
+type headFile struct{ f *os.File }
+
+const headFormat = "%020d %s\n"
+
+func openHead(path string) (*headFile, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the head witness: %w", err)
+	}
+	return &headFile{f}, nil
+}
+
+// Close closes the file.
+func (h *headFile) Close() error { return h.f.Close() }
+
+// note writes the newest place. If we stop in the middle of it the line does not parse
+// and counts as no witness.
+func (h *headFile) note(c *store.Chain) error {
+	_, err := h.f.WriteAt(fmt.Appendf(nil, headFormat, c.Sequence, c.Hash), 0)
+	return err
+}
+
+// read returns the witness, false where there is none that can be read.
+func (h *headFile) read() (Witness, bool) {
+	b := make([]byte, 20+1+64+1)
+	if _, err := h.f.ReadAt(b, 0); err != nil {
+		return Witness{}, false
+	}
+	var sequence uint64
+	var sum []byte
+	if _, err := fmt.Sscanf(string(b), "%d %x\n", &sequence, &sum); err != nil || len(sum) != 32 {
+		return Witness{}, false
+	}
+	hash := store.Hash(sum)
+	return Witness{Name: "head file", Sequence: sequence, Hash: &hash}, true
+}
