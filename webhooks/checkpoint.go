@@ -1,0 +1,295 @@
+package webhooks
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+const (
+	checkpointVersion = 1
+	// checkpointBytesMax bounds one checkpoint; NATS takes 1 MiB.
+	checkpointBytesMax = 768 << 10
+	// reasonsMax bounds the different reasons in one checkpoint. The texts are fixed
+	// ones, so there are fewer; of what is beyond, the text is left out.
+	reasonsMax = 250
+)
+
+// checkpoint says how every endpoint stands: everything up to Feed is settled for each
+// endpoint that is not listed, so it grows with trouble and not with endpoints. It is
+// never ahead of what was delivered. Sequence and Hash are the last commit that was
+// folded, and so a witness of the log.
+type checkpoint struct {
+	Writer   [16]byte // the dispatcher that wrote it
+	At       events.Time
+	Sequence uint64
+	Hash     store.Hash
+	Feed     uint64
+	Lanes    []laneState
+}
+
+// laneState is an endpoint of which something up to Feed is not settled, or which is
+// held back.
+type laneState struct {
+	Registered uint64      // feed sequence of its registration: its name here
+	Cursor     uint64      // everything up to here is settled, except what Open lists
+	Held       events.Time // nothing is sent before; 0: it is not held back
+	Open       []openState // by Feed
+}
+
+// openState is a delivery that was tried, or was being tried.
+type openState struct {
+	Feed   uint64
+	Tries  int         // that ended; 0: the first was under way
+	Next   events.Time // of the next try
+	First  events.Time // of the first failure
+	Last   events.Time // when the last try ended
+	Status int
+	Reason string
+}
+
+// snapshot takes down how every lane stands. d.mu is held.
+func (d *Dispatcher) snapshot(now time.Time) *checkpoint {
+	c := &checkpoint{
+		Writer: d.saver.writer, At: events.At(now),
+		Sequence: d.read.Sequence, Hash: d.read.Hash, Feed: d.read.Ordinal,
+	}
+	for _, l := range d.lanes {
+		state := laneState{Registered: l.registered, Cursor: l.started(c.Feed).feed - 1}
+		if l.held.After(now) {
+			state.Held = roundUp(l.held)
+		}
+		if state.Cursor >= c.Feed && state.Held == 0 && len(l.open) == 0 {
+			continue
+		}
+		for _, o := range l.open {
+			open := openState{
+				Feed: o.feed, Tries: o.tries, Next: c.At,
+				First: o.first, Last: o.last, Status: o.status, Reason: o.reason,
+			}
+			if !o.flying {
+				open.Next = roundUp(o.next)
+			}
+			state.Open = append(state.Open, open)
+		}
+		slices.SortFunc(state.Open, func(a, b openState) int { return cmp.Compare(a.Feed, b.Feed) })
+		c.Lanes = append(c.Lanes, state)
+	}
+	slices.SortFunc(c.Lanes, func(a, b laneState) int { return cmp.Compare(a.Registered, b.Registered) })
+	return c
+}
+
+// roundUp cuts to the clock's resolution, never to an earlier time.
+func roundUp(t time.Time) events.Time { return events.At(t.Add(time.Millisecond - 1)) }
+
+// encode writes c in at most limit bytes. Where that does not hold everything it first
+// leaves out the tries of the endpoints with the most of them, whose cursor then stands
+// before the first, and then lists only the endpoints that are furthest back, and calls
+// all others settled only as far as the first of those: what is left out is sent again
+// after a crash, and nothing is lost.
+func (c *checkpoint) encode(limit int) []byte {
+	reasons := c.reasons()
+	pieces := make([][]byte, len(c.Lanes))
+	order := make([]int, len(c.Lanes))
+	size := len(c.head(reasons, len(c.Lanes)))
+	for i := range c.Lanes {
+		pieces[i], order[i] = c.Lanes[i].encode(reasons), i
+		size += len(pieces[i])
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(pieces[b]), len(pieces[a])) })
+	for _, i := range order {
+		if size <= limit || len(c.Lanes[i].Open) == 0 {
+			break
+		}
+		l := &c.Lanes[i]
+		l.Cursor, l.Open = min(l.Cursor, l.Open[0].Feed-1), nil
+		size -= len(pieces[i])
+		pieces[i] = l.encode(reasons)
+		size += len(pieces[i])
+	}
+	if size > limit {
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(c.Lanes[b].Cursor, c.Lanes[a].Cursor) })
+		for size > limit && len(order) > 0 {
+			i := order[0]
+			order = order[1:]
+			c.Feed = min(c.Feed, c.Lanes[i].Cursor)
+			size -= len(pieces[i])
+			pieces[i] = nil
+		}
+	}
+	b := c.head(reasons, len(order))
+	for _, piece := range pieces {
+		b = append(b, piece...)
+	}
+	return b
+}
+
+// reasons returns the different reasons, each once; "" is the first.
+func (c *checkpoint) reasons() []string {
+	list := []string{""}
+	for i := range c.Lanes {
+		for j := range c.Lanes[i].Open {
+			reason := c.Lanes[i].Open[j].Reason
+			if len(list) < reasonsMax && !slices.Contains(list, reason) {
+				list = append(list, reason)
+			}
+		}
+	}
+	return list
+}
+
+// head is what stands before the lanes.
+func (c *checkpoint) head(reasons []string, lanes int) []byte {
+	w := events.NewWriter(nil)
+	version := uint64(checkpointVersion)
+	w.Uint(&version)
+	c.code(w, &reasons)
+	w.Len(lanes)
+	return w.Bytes()
+}
+
+func (c *checkpoint) code(w *events.Coder, reasons *[]string) {
+	w.Fixed(c.Writer[:])
+	w.Time(&c.At)
+	w.Uint(&c.Sequence)
+	w.Fixed(c.Hash[:])
+	w.Uint(&c.Feed)
+	w.Strings(reasons)
+}
+
+func (l *laneState) encode(reasons []string) []byte {
+	w := events.NewWriter(nil)
+	l.code(w, reasons)
+	return w.Bytes()
+}
+
+func (l *laneState) code(c *events.Coder, reasons []string) {
+	c.Uint(&l.Registered)
+	c.Uint(&l.Cursor)
+	c.Time(&l.Held)
+	n := c.Len(len(l.Open))
+	if c.Reading() && n > 0 {
+		l.Open = make([]openState, n)
+	}
+	var before uint64
+	for i := range l.Open {
+		o := &l.Open[i]
+		o.code(c, before, reasons)
+		before = o.Feed
+	}
+}
+
+// code codes the feed sequence as the distance from the one before.
+func (o *openState) code(c *events.Coder, before uint64, reasons []string) {
+	distance, tries, status := o.Feed-before, uint64(o.Tries), uint64(o.Status)
+	reason := uint64(max(slices.Index(reasons, o.Reason), 0))
+	c.Uint(&distance)
+	c.Uint(&tries)
+	c.Time(&o.Next)
+	c.Time(&o.First)
+	c.Time(&o.Last)
+	c.Uint(&status)
+	c.Uint(&reason)
+	if !c.Reading() {
+		return
+	}
+	o.Feed, o.Tries, o.Status = before+distance, int(tries), int(status)
+	if reason < uint64(len(reasons)) {
+		o.Reason = reasons[reason]
+	}
+}
+
+// decodeCheckpoint reads what encode writes.
+func decodeCheckpoint(b []byte) (*checkpoint, error) {
+	r := events.NewReader(b)
+	var version uint64
+	r.Uint(&version)
+	if version != checkpointVersion {
+		return nil, fmt.Errorf("checkpoint version %d is not known to this keyledger (it knows %d): use a newer one", version, checkpointVersion)
+	}
+	c := &checkpoint{}
+	var reasons []string
+	c.code(r, &reasons)
+	c.Lanes = make([]laneState, r.Len(0))
+	for i := range c.Lanes {
+		c.Lanes[i].code(r, reasons)
+	}
+	if r.Err() != nil {
+		return nil, fmt.Errorf("read checkpoint: %w", r.Err())
+	}
+	if len(r.Bytes()) != 0 {
+		return nil, fmt.Errorf("read checkpoint: %d bytes behind its end", len(r.Bytes()))
+	}
+	return c, nil
+}
+
+// lane returns how the endpoint registered at a feed sequence stands, nil where
+// everything up to c.Feed is settled for it.
+func (c *checkpoint) lane(registered uint64) *laneState {
+	i, found := slices.BinarySearchFunc(c.Lanes, registered, func(l laneState, r uint64) int { return cmp.Compare(l.Registered, r) })
+	if !found {
+		return nil
+	}
+	return &c.Lanes[i]
+}
+
+// deliveries returns a lane's open deliveries by feed sequence. None waits longer than
+// MaxWait from now, whatever the clock was when the checkpoint was written.
+func (l *laneState) deliveries(now time.Time) map[uint64]*delivery {
+	latest := now.Add(MaxWait)
+	m := make(map[uint64]*delivery, len(l.Open))
+	for _, o := range l.Open {
+		d := &delivery{tries: o.Tries, next: o.Next.Std(), first: o.First, last: o.Last, status: o.Status, reason: o.Reason}
+		if d.next.After(latest) {
+			d.next = latest
+		}
+		m[o.Feed] = d
+	}
+	return m
+}
+
+// keepCheckpoints saves a checkpoint at every interval in which something changed.
+// Whatever keeps one from being written but the fence is only logged: deliveries go on,
+// and a crash repeats more of them.
+func (d *Dispatcher) keepCheckpoints(ctx context.Context) error {
+	for {
+		d.pause(ctx, d.cfg.CheckpointEvery)
+		if ctx.Err() != nil {
+			return nil
+		}
+		err := d.save(context.WithoutCancel(ctx))
+		if errors.Is(err, ErrFenced) {
+			return err
+		}
+		if err != nil {
+			d.cfg.Logger.Error("cannot write a checkpoint of webhooks; a crash now sends again what was settled since the last one", "error", err)
+		}
+	}
+}
+
+// save writes a checkpoint if anything changed since the last. Before the log has been
+// folded up to where the last checkpoint was written, a new one would know less.
+func (d *Dispatcher) save(ctx context.Context) error {
+	d.mu.Lock()
+	if !d.live || !d.dirty {
+		d.mu.Unlock()
+		return nil
+	}
+	d.dirty = false
+	c := d.snapshot(d.cfg.Clock())
+	d.mu.Unlock()
+	err := d.saver.save(ctx, c.encode(checkpointBytesMax))
+	if err != nil {
+		d.mu.Lock()
+		d.dirty = true
+		d.moved.Broadcast()
+		d.mu.Unlock()
+	}
+	return err
+}

@@ -1,0 +1,284 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// PhaseSeal: the signing secret, the query or a header of the endpoint could not be
+// opened, so nothing was sent.
+const PhaseSeal Phase = "seal"
+
+const (
+	// readPause is how long a delivery waits whose commit could not be read.
+	readPause = 5 * time.Second
+	// Fields of what is sealed in an endpoint.
+	fieldSecret = "secret"  // the key itself, 24 to 64 bytes
+	fieldQuery  = "query"   // without "?"
+	fieldHeader = "header/" // followed by the header's name
+)
+
+// flight is one attempt.
+type flight struct {
+	lane     *lane
+	delivery *delivery
+	endpoint *events.Endpoint // as it was when the attempt began
+	line     int              // that it came from
+	at       time.Time        // when it began
+	event    *events.CloudEvent
+	sealed   unsealed
+	result   Result
+}
+
+// deliver makes one attempt and settles what came of it.
+func (d *Dispatcher) deliver(ctx context.Context, f *flight) {
+	var err error
+	if f.event, err = d.event(ctx, f.lane.account, f.delivery.entry); err != nil {
+		if ctx.Err() == nil {
+			d.cfg.Logger.Error("cannot read an event to deliver; trying again", "account", f.lane.account,
+				"endpoint", f.endpoint.ID, "commit", f.delivery.commit, "error", err)
+		}
+		d.putBack(f, readPause)
+		return
+	}
+	if f.result, err = d.send(ctx, f); err != nil { // cut off: it does not count
+		d.putBack(f, 0)
+		return
+	}
+	d.settle(ctx, f)
+}
+
+// send makes the request of an attempt. Its error means that the attempt was cut off.
+func (d *Dispatcher) send(ctx context.Context, f *flight) (Result, error) {
+	body, err := f.event.Structured()
+	if err == nil {
+		f.sealed, err = d.unseal(f.endpoint)
+	}
+	if err == nil {
+		var result Result
+		result, err = d.cfg.Client.Do(ctx, Request{
+			URL: f.sealed.url, Body: body, ID: f.event.ID.String(),
+			Headers: f.sealed.headers, Secrets: [][]byte{f.sealed.secret}, Now: f.at,
+		})
+		if err == nil || !errors.Is(err, ErrRequest) {
+			return result, err
+		}
+	}
+	d.cfg.Logger.Error("cannot make a webhook request: nothing is sent unsigned; is the seal key the one the endpoint was registered with?",
+		"account", f.endpoint.Account, "endpoint", f.endpoint.ID, "error", err)
+	return Result{Outcome: OutcomeFailed, Phase: PhaseSeal, Error: "cannot open sealed value"}, nil
+}
+
+// putBack makes a delivery wait again, as if its attempt had not been.
+func (d *Dispatcher) putBack(f *flight, pause time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.cfg.Clock()
+	f.lane.land(f.line == lineFirst)
+	if !f.lane.removed {
+		f.delivery.next = now.Add(pause)
+		f.lane.wait(f.delivery)
+	}
+	d.arrange(f.lane, now)
+}
+
+// settle takes an attempt's result in: the delivery is done, or waits for its next try,
+// or is dead; the endpoint may be held back, or disabled.
+func (d *Dispatcher) settle(ctx context.Context, f *flight) {
+	l, job := f.lane, f.delivery
+	d.mu.Lock()
+	now := d.cfg.Clock()
+	job.tries++
+	step := d.cfg.Schedule.After(f.result.Outcome, job.tries, f.result.RetryAfter)
+	tries, removed, next := job.tries, l.removed, time.Time{}
+	l.land(f.line == lineFirst)
+	job.last, job.status, job.reason = events.At(now), f.result.Status, reasonOf(f.result)
+	switch step.State {
+	case StateDelivered:
+		d.delivered++
+		l.width = min(l.width+1, laneFlyingMax)
+	case StateDead:
+		d.dead++
+		d.failed++
+	case StatePending:
+		d.failed++
+		job.next = now.Add(step.Wait)
+	}
+	if job.first == 0 {
+		job.first = job.last
+	}
+	if f.result.Phase != "" {
+		l.width = 1
+	}
+	disable := false
+	switch {
+	case removed: // nothing is owed any more
+	case step.State == StatePending:
+		next = job.next
+		l.wait(job)
+	default:
+		delete(l.open, job.feed)
+	}
+	if !removed {
+		if until := now.Add(step.Hold); step.Hold > 0 && until.After(l.held) {
+			l.held = until
+		}
+		// An answer to a request from before the endpoint last changed says nothing about now.
+		disable = step.Disable && !l.gone && l.endpoint == f.endpoint
+		l.gone = l.gone || disable
+	}
+	d.dirty = true
+	d.arrange(l, now)
+	d.mu.Unlock()
+	d.report(f.record(step.State, tries, next))
+	if disable {
+		d.disable(ctx, l, f.endpoint)
+	}
+}
+
+// reasonOf says in a fixed text why an attempt failed before there was a whole answer.
+func reasonOf(r Result) string {
+	if r.Phase == "" {
+		return ""
+	}
+	return string(r.Phase) + ": " + r.Error
+}
+
+// disable has an endpoint disabled that answered 410. Until the event comes by the log
+// its lane stands still.
+//
+// If we crash before the event is in the log, the delivery that was answered 410 is
+// still open, and its next try is answered likewise.
+func (d *Dispatcher) disable(ctx context.Context, l *lane, endpoint *events.Endpoint) {
+	ctx, cancel := context.WithTimeout(ctx, disableWithin)
+	defer cancel()
+	err := d.cfg.Disable(ctx, endpoint.Account, endpoint.ID, "the receiver answered 410 Gone")
+	if err == nil {
+		return
+	}
+	d.cfg.Logger.Error("cannot disable an endpoint that is gone; trying again", "account", endpoint.Account, "endpoint", endpoint.ID, "error", err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.cfg.Clock()
+	l.gone = false
+	if until := now.Add(disablePause); until.After(l.held) {
+		l.held = until
+	}
+	d.arrange(l, now)
+}
+
+// event returns the event of an entry as the endpoint gets it.
+func (d *Dispatcher) event(ctx context.Context, account string, at entry) (*events.CloudEvent, error) {
+	c, err := d.commits.get(ctx, at.commit)
+	if err != nil {
+		return nil, err
+	}
+	e := eventAt(c, at.feed)
+	if e == nil || e.Account != account {
+		return nil, fmt.Errorf("event %d of the feed is not one of account %s in commit %d", at.feed, account, at.commit)
+	}
+	e.Sequence = numberText(at.number)
+	return e, nil
+}
+
+// numberText is a delivery's number as the extension "sequence" has it.
+func numberText(number uint64) string { return fmt.Sprintf("%020d", number) }
+
+// eventAt returns the event of a commit that has a feed sequence, nil if it has none.
+func eventAt(c *store.Commit, feed uint64) *events.CloudEvent {
+	if feed <= c.Ordinal {
+		return nil
+	}
+	index := int(feed - c.Ordinal - 1)
+	rest := index
+	for i := range c.Entries {
+		entry := &c.Entries[i]
+		if rest >= len(entry.Events) {
+			rest -= len(entry.Events)
+			continue
+		}
+		return &events.CloudEvent{
+			Event:     entry.Events[rest],
+			ID:        events.EventID(c.Time, c.Nonce, index),
+			Time:      c.Time,
+			Position:  events.Position{Partition: c.Partition, Sequence: c.Sequence, Index: index},
+			CommandID: entry.CommandID,
+		}
+	}
+	return nil
+}
+
+// unsealed is what an endpoint keeps sealed.
+type unsealed struct {
+	url     string // with its query
+	query   string
+	headers map[string]string
+	secret  []byte
+}
+
+// unseal opens all that is sealed in an endpoint.
+func (d *Dispatcher) unseal(e *events.Endpoint) (unsealed, error) {
+	u := unsealed{url: e.URL, headers: make(map[string]string, len(e.Headers))}
+	var err error
+	if u.secret, err = d.cfg.Sealer.Open(e.Account, e.ID, fieldSecret, e.SealedSecret); err != nil {
+		return unsealed{}, err
+	}
+	if len(u.secret) < minSecretBytes || len(u.secret) > maxSecretBytes {
+		return unsealed{}, fmt.Errorf("open %s of %s: %d bytes, want %d to %d", fieldSecret, e.ID, len(u.secret), minSecretBytes, maxSecretBytes)
+	}
+	if len(e.SealedQuery) > 0 {
+		query, err := d.cfg.Sealer.Open(e.Account, e.ID, fieldQuery, e.SealedQuery)
+		if err != nil {
+			return unsealed{}, err
+		}
+		u.query = string(query)
+		u.url += "?" + u.query
+	}
+	if len(e.Headers) != len(e.SealedHeaders) {
+		return unsealed{}, fmt.Errorf("open headers of %s: %d names and %d values", e.ID, len(e.Headers), len(e.SealedHeaders))
+	}
+	for i, name := range e.Headers {
+		value, err := d.cfg.Sealer.Open(e.Account, e.ID, fieldHeader+name, e.SealedHeaders[i])
+		if err != nil {
+			return unsealed{}, err
+		}
+		u.headers[name] = string(value)
+	}
+	return u, nil
+}
+
+// commitCache keeps the commits that were read last, for the deliveries of one commit
+// come together. Those at the head come from the tail's memory.
+type commitCache struct {
+	tail *store.Tail
+
+	mu   sync.Mutex        // guards what follows
+	kept [32]*store.Commit // at most some 32 MiB; the oldest is replaced
+	next int
+}
+
+func (k *commitCache) get(ctx context.Context, sequence uint64) (*store.Commit, error) {
+	k.mu.Lock()
+	for _, c := range k.kept {
+		if c != nil && c.Sequence == sequence {
+			k.mu.Unlock()
+			return c, nil
+		}
+	}
+	k.mu.Unlock()
+	c, err := k.tail.Commit(ctx, sequence)
+	if err != nil {
+		return nil, fmt.Errorf("read commit %d: %w", sequence, err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kept[k.next%len(k.kept)] = c
+	k.next++
+	return c, nil
+}

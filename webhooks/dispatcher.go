@@ -1,0 +1,397 @@
+package webhooks
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+const (
+	// DefaultFirstSlots is how many first tries are under way at once, over all
+	// endpoints. One that hangs keeps its slot for the client's timeout, so there are
+	// many more than the machine could use.
+	DefaultFirstSlots = 256
+	// DefaultRetrySlots is the same for second and later tries.
+	DefaultRetrySlots = 64
+	// DefaultCheckpointEvery is the longest time between a change and its checkpoint,
+	// and so what a crash can repeat.
+	DefaultCheckpointEvery = time.Second
+	// DefaultGrace is how long a stop waits for attempts under way.
+	DefaultGrace = 5 * time.Second
+
+	refillers     = 4                // lanes that are filled up at once
+	disableWithin = 10 * time.Second // for one call of Config.Disable
+	disablePause  = 10 * time.Second // until an endpoint that could not be disabled is tried again
+	saveWithin    = 5 * time.Second  // for one checkpoint
+	claimPause    = time.Second      // between tries to take the checkpoints over
+	schedJitter   = 0.1              // of the default schedule
+)
+
+// Config is what a Dispatcher works with. Members without a default are required.
+type Config struct {
+	// JS reaches the feed, the lanes stream and the attempts stream, with the default API
+	// prefix. Its connection
+	// should be the dispatcher's own: many small requests go over it.
+	JS jetstream.JetStream
+	// Tail is the log, as its writer acknowledges it.
+	Tail *store.Tail
+	// Partition is the log's partition.
+	Partition uint32
+	// Sealer opens what is sealed in endpoints.
+	Sealer *events.Sealer
+	// Client makes the attempts.
+	Client *Client
+	// Schedule says when deliveries are tried again. Default: DefaultDelays, with a
+	// tenth of jitter from Random.
+	Schedule *Schedule
+	// Random gives numbers in [0, 1), safe for concurrent use. Default: math/rand/v2.
+	Random func() float64
+	// Logger gets one line an attempt, at debug level if it delivered and else at info,
+	// and what goes wrong here. Never a secret, a header value or a query.
+	Logger *slog.Logger
+	// Clock tells the time. Default: time.Now.
+	Clock func() time.Time
+	// Timer returns a channel that gets a value when Clock has reached at, and a
+	// function that gives the timer up. Default: a time.Timer.
+	Timer func(at time.Time) (fired <-chan time.Time, stop func())
+	// Disable disables an endpoint whose receiver answered 410 Gone, durably: the event
+	// endpoint.disabled then comes by the log. On an error the endpoint is tried again
+	// after some seconds, and disabled if it still answers so.
+	Disable func(ctx context.Context, account, endpoint, reason string) error
+
+	// FirstSlots and RetrySlots are how many first and later tries may be under way at
+	// once, over all endpoints. Defaults: DefaultFirstSlots, DefaultRetrySlots.
+	FirstSlots, RetrySlots int
+	// CheckpointEvery defaults to DefaultCheckpointEvery, Grace to DefaultGrace.
+	CheckpointEvery, Grace time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.Random == nil {
+		c.Random = mathrand.Float64
+	}
+	if c.Schedule == nil {
+		c.Schedule, _ = NewSchedule(DefaultDelays(), schedJitter, c.Random) // its limits hold
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Timer == nil {
+		c.Timer = func(at time.Time) (<-chan time.Time, func()) {
+			timer := time.NewTimer(at.Sub(c.Clock()))
+			return timer.C, func() { timer.Stop() }
+		}
+	}
+	if c.FirstSlots == 0 {
+		c.FirstSlots = DefaultFirstSlots
+	}
+	if c.RetrySlots == 0 {
+		c.RetrySlots = DefaultRetrySlots
+	}
+	if c.CheckpointEvery == 0 {
+		c.CheckpointEvery = DefaultCheckpointEvery
+	}
+	if c.Grace == 0 {
+		c.Grace = DefaultGrace
+	}
+	return c
+}
+
+// Errors of Run.
+var (
+	// ErrFenced: another dispatcher wrote a checkpoint of this partition. It has the
+	// endpoints now; this one must not go on.
+	ErrFenced = errors.New("another dispatcher has taken the webhooks over")
+	// ErrLoss: the last checkpoint has seen what the log does not hold, so acknowledged
+	// commits are gone, or the log is another one.
+	ErrLoss = errors.New("the log has lost what webhooks delivered from it")
+)
+
+// Dispatcher delivers the events of one partition to the endpoints that are owed them.
+// DESIGN.md beside this file says how.
+type Dispatcher struct {
+	cfg     Config // not changed after New
+	attempt *attemptLog
+	commits commitCache
+	saver   saver // belongs to Run, and to the one goroutine that saves while it runs
+
+	mu    sync.Mutex // guards all below, and every lane
+	moved *sync.Cond // broadcast after each change
+
+	directory directory
+	lanes     map[string]*lane // by endpoint id
+	read      store.Chain      // the last commit that was folded; the fold itself reads it without mu, and live
+	restored  *checkpoint      // what the start went out from; set before anything else runs
+	live      bool             // the fold has reached the end there was at the start: attempts are made
+	stopping  bool             // no attempt starts any more
+	dirty     bool             // something changed since the last checkpoint
+
+	firsts, agains, refills line
+	alarms                  alarms
+	rearm                   chan struct{} // holds a value when the earliest alarm changed
+
+	delivered, failed, dead uint64 // attempts and deliveries since the start
+}
+
+// New makes a Dispatcher. Run works it.
+func New(cfg Config) *Dispatcher {
+	d := &Dispatcher{
+		cfg:       cfg.withDefaults(),
+		directory: directory{},
+		lanes:     map[string]*lane{},
+		read:      store.Chain{Partition: cfg.Partition},
+		rearm:     make(chan struct{}, 1),
+	}
+	d.moved = sync.NewCond(&d.mu)
+	for kind, n := range []*line{lineFirst: &d.firsts, lineAgain: &d.agains, lineRefill: &d.refills} {
+		*n = line{kind: kind, ready: sync.NewCond(&d.mu)}
+	}
+	d.attempt = newAttemptLog(d.cfg.JS, d.cfg.Logger)
+	d.commits = commitCache{tail: cfg.Tail}
+	d.saver = saver{js: cfg.JS, partition: cfg.Partition}
+	rand.Read(d.saver.writer[:])
+	return d
+}
+
+// Run delivers until ctx ends. Then it starts no more attempts, gives those under way
+// the time of Config.Grace, writes a last checkpoint and returns nil. An error is fatal:
+// ErrFenced, ErrLoss, or a *store.DamageError. It is called once.
+//
+// Nothing is sent before the last checkpoint is ours and the log has been folded up to
+// the end it had then: only then is it known that no other dispatcher can move the
+// cursors, and how each endpoint stands.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	if err := d.restore(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	records := new(errgroup.Group)
+	records.Go(d.attempt.run)
+	err := d.serve(ctx)
+	d.attempt.close()
+	err = errors.Join(err, records.Wait())
+	if errors.Is(err, ErrFenced) {
+		return err
+	}
+	// If we crash here, what was settled since the last checkpoint is sent again.
+	last := d.save(context.WithoutCancel(ctx))
+	if last != nil && !errors.Is(last, ErrFenced) {
+		d.cfg.Logger.Error("cannot write the last checkpoint of webhooks; what was settled since the one before is sent again at the next start", "error", last)
+		last = nil
+	}
+	return errors.Join(err, last)
+}
+
+// restore waits until the log's end is known, reads the last checkpoint, compares the
+// two, and writes the checkpoint again as ours.
+//
+// If we crash before that write, nothing has happened. From it on, a dispatcher that was
+// there before is fenced; if we crash behind it, the next start finds the same.
+func (d *Dispatcher) restore(ctx context.Context) error {
+	if err := d.awaitLog(ctx); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		saved, err := d.saver.load(ctx)
+		if err == nil {
+			if err := d.compare(saved); err != nil {
+				return err
+			}
+			d.restored = saved
+			saved.Writer = d.saver.writer
+			err = d.saver.save(context.WithoutCancel(ctx), saved.encode(checkpointBytesMax))
+			if err == nil {
+				return nil
+			}
+			if errors.Is(err, ErrFenced) {
+				continue // there is a newer one
+			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, errCheckpoint) {
+			return fmt.Errorf("start webhooks: %w", err)
+		}
+		d.cfg.Logger.Error("cannot take the checkpoints of webhooks over; trying again, and nothing is delivered before", "error", err)
+		d.pause(ctx, claimPause)
+	}
+	return nil
+}
+
+// compare holds the last checkpoint against the log's end, which it never passes.
+func (d *Dispatcher) compare(saved *checkpoint) error {
+	end := d.cfg.Tail.End()
+	if saved.Sequence <= end.Sequence && saved.Feed <= end.Ordinal {
+		return nil
+	}
+	return fmt.Errorf("%w: the last checkpoint in %s is of %d:%d and event %d, and the log ends at %d:%d with event %d; restore the log from an intact copy",
+		ErrLoss, store.StreamLanes(d.cfg.Partition), d.cfg.Partition, saved.Sequence, saved.Feed, end.Partition, end.Sequence, end.Ordinal)
+}
+
+var errKnown = errors.New("the log's end is known")
+
+// awaitLog returns when the tail knows an acknowledged end, which is when the writer has
+// taken the partition over; every log then has a commit.
+func (d *Dispatcher) awaitLog(ctx context.Context) error {
+	for {
+		err := d.cfg.Tail.Follow(ctx, store.Chain{Partition: d.cfg.Partition}, func(*store.Commit) error { return errKnown })
+		var damage *store.DamageError
+		switch {
+		case ctx.Err() != nil, errors.Is(err, errKnown):
+			return nil
+		case errors.As(err, &damage):
+			return fmt.Errorf("start webhooks: %w", err)
+		}
+		d.cfg.Logger.Warn("cannot read the log for webhooks; trying again", "error", err)
+		d.pause(ctx, followPause)
+	}
+}
+
+// serve runs every part until ctx ends or one of them fails.
+func (d *Dispatcher) serve(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	attempts, cutOff := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutOff()
+	idle := make(chan struct{})
+	group.Go(func() error {
+		defer close(idle)
+		workers := new(errgroup.Group)
+		for range d.cfg.FirstSlots {
+			workers.Go(func() error { d.work(attempts, &d.firsts); return nil })
+		}
+		for range d.cfg.RetrySlots {
+			workers.Go(func() error { d.work(attempts, &d.agains); return nil })
+		}
+		return workers.Wait()
+	})
+	for range refillers {
+		group.Go(func() error { d.refill(ctx); return nil })
+	}
+	group.Go(func() error { return d.follow(ctx) })
+	group.Go(func() error { d.keepTime(ctx); return nil })
+	group.Go(func() error { return d.keepCheckpoints(ctx) })
+	group.Go(func() error {
+		<-ctx.Done()
+		d.stop()
+		timer := time.NewTimer(d.cfg.Grace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-idle:
+		}
+		cutOff()
+		return nil
+	})
+	return group.Wait()
+}
+
+// stop lets nothing start any more.
+func (d *Dispatcher) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopping = true
+	for _, n := range []*line{&d.firsts, &d.agains, &d.refills} {
+		n.ready.Broadcast()
+	}
+	d.moved.Broadcast()
+}
+
+// next waits for a lane in a line; nil says that the dispatcher stops. d.mu is held.
+func (d *Dispatcher) next(n *line) *lane {
+	for !d.stopping {
+		if l := n.pop(); l != nil {
+			return l
+		}
+		n.ready.Wait()
+	}
+	return nil
+}
+
+// work makes one attempt after the other, for the lanes in a line.
+func (d *Dispatcher) work(ctx context.Context, n *line) {
+	for {
+		d.mu.Lock()
+		l := d.next(n)
+		if l == nil {
+			d.mu.Unlock()
+			return
+		}
+		now := d.cfg.Clock()
+		var job *delivery
+		switch { // it may have changed since it was put into the line
+		case n.kind == lineFirst && l.firstReady(now):
+			job = l.takeFirst()
+		case n.kind == lineAgain && l.againReady(now):
+			job = l.takeAgain()
+		}
+		endpoint := l.endpoint
+		d.arrange(l, now)
+		d.mu.Unlock()
+		if job != nil {
+			d.deliver(ctx, &flight{lane: l, delivery: job, endpoint: endpoint, line: n.kind, at: now})
+		}
+	}
+}
+
+// arrange puts a lane where it can go on: into the lines it is ready for, and to the
+// timer. It is called after every change of the lane, with d.mu held.
+func (d *Dispatcher) arrange(l *lane, now time.Time) {
+	d.moved.Broadcast()
+	if !d.live {
+		return
+	}
+	if l.firstReady(now) {
+		d.firsts.push(l)
+	}
+	if l.againReady(now) {
+		d.agains.push(l)
+	}
+	if l.wantsRefill(now) {
+		d.refills.push(l)
+	}
+	if d.alarms.set(l, l.wakeAt(now)) {
+		select {
+		case d.rearm <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// keepTime arranges lanes again when the time they wait for has come.
+func (d *Dispatcher) keepTime(ctx context.Context) {
+	for {
+		var fired <-chan time.Time
+		stop := func() {}
+		d.mu.Lock()
+		now := d.cfg.Clock()
+		for len(d.alarms) > 0 && !d.alarms[0].at.After(now) {
+			l := d.alarms[0]
+			d.alarms.set(l, time.Time{})
+			d.arrange(l, now)
+		}
+		if len(d.alarms) > 0 {
+			fired, stop = d.cfg.Timer(d.alarms[0].at)
+		}
+		d.mu.Unlock()
+		select {
+		case <-fired:
+		case <-d.rearm:
+		case <-ctx.Done():
+		}
+		stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// followPause is how long the fold waits where the log cannot be read at the moment.
+const followPause = time.Second
+
+// follow folds the log, commit by commit, for ever. From the commit on that was the
+// log's end when it began, attempts are made. What keeps the log from being read is only
+// logged, and tried again; a log that is damaged or has lost something is fatal.
+func (d *Dispatcher) follow(ctx context.Context) error {
+	begin := max(d.cfg.Tail.End().Sequence, d.restored.Sequence)
+	for {
+		err := d.cfg.Tail.Follow(ctx, d.read, func(c *store.Commit) error {
+			if c.Sequence == d.restored.Sequence && c.Hash != d.restored.Hash {
+				return fmt.Errorf("%w: commit %d:%d has the hash %s, and the last checkpoint in %s saw %s; restore the log from an intact copy",
+					ErrLoss, c.Partition, c.Sequence, c.Hash, store.StreamLanes(d.cfg.Partition), d.restored.Hash)
+			}
+			d.fold(c)
+			if !d.live && c.Sequence >= begin {
+				d.begin()
+			}
+			return nil
+		})
+		var damage *store.DamageError
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.As(err, &damage), errors.Is(err, ErrLoss):
+			return fmt.Errorf("deliver webhooks: %w", err)
+		}
+		d.cfg.Logger.Warn("cannot read the log on for webhooks; trying again", "position", d.read.Position().String(), "error", err)
+		d.pause(ctx, followPause)
+	}
+}
+
+// pause waits, or until ctx ends.
+func (d *Dispatcher) pause(ctx context.Context, wait time.Duration) {
+	fired, stop := d.cfg.Timer(d.cfg.Clock().Add(wait))
+	defer stop()
+	select {
+	case <-fired:
+	case <-ctx.Done():
+	}
+}
+
+// fold takes one commit in, as one step.
+func (d *Dispatcher) fold(c *store.Commit) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.cfg.Clock()
+	feed := c.Ordinal
+	for i := range c.Entries {
+		for j := range c.Entries[i].Events {
+			feed++
+			about := d.directory.fold(feed, &c.Entries[i].Events[j], func(s *subscriber) {
+				l := d.lanes[s.endpoint.ID]
+				if l.owe(entry{feed: feed, commit: c.Sequence, number: s.owed}) {
+					d.arrange(l, now)
+				}
+			})
+			if about != nil {
+				d.change(about, now)
+			}
+		}
+	}
+	d.read = store.ChainAt(c)
+	d.moved.Broadcast()
+}
+
+// change makes a lane follow its endpoint: registered, in another state, or removed.
+// d.mu is held.
+func (d *Dispatcher) change(s *subscriber, now time.Time) {
+	l := d.lanes[s.endpoint.ID]
+	if l == nil {
+		l = d.open(s, now)
+		d.lanes[s.endpoint.ID] = l
+	}
+	l.gone = false
+	if s.endpoint.Status == events.Removed {
+		l.drop()
+		delete(d.lanes, s.endpoint.ID)
+		d.dirty = true
+	}
+	d.arrange(l, now)
+}
+
+// open makes the lane of a new endpoint, as the last checkpoint knew it.
+func (d *Dispatcher) open(s *subscriber, now time.Time) *lane {
+	l := newLane(s)
+	l.restored = d.restored.Feed
+	if state := d.restored.lane(s.registered); state != nil {
+		l.restored, l.saved = state.Cursor, state.deliveries(now)
+		l.held = minTime(state.Held.Std(), now.Add(MaxWait))
+	}
+	return l
+}
+
+func minTime(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// begin lets attempts start: every lane is as the last checkpoint and the log say.
+func (d *Dispatcher) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	unknown := 0
+	for _, l := range d.lanes {
+		unknown += len(l.saved)
+		l.saved = nil
+	}
+	if unknown > 0 {
+		d.cfg.Logger.Error("the last checkpoint of webhooks lists deliveries that the log does not owe; they are left out", "deliveries", unknown)
+	}
+	d.restored.Lanes = nil
+	d.live = true
+	d.moved.Broadcast() // Wait waits for this too
+	now := d.cfg.Clock()
+	for _, l := range d.lanes {
+		d.arrange(l, now)
+	}
+}
+
+// Wait returns when the commit at sequence has been folded and attempts are made, or
+// with an error that wraps ctx's when ctx ends first.
+func (d *Dispatcher) Wait(ctx context.Context, sequence uint64) error {
+	if d.until(ctx, func() bool { return d.live && d.read.Sequence >= sequence }) {
+		return nil
+	}
+	return fmt.Errorf("wait for webhooks to reach sequence %d: %w", sequence, context.Cause(ctx))
+}
+
+// until waits until a condition holds and says whether it came to hold before ctx ended.
+// The condition is looked at with d.mu held, after each change.
+func (d *Dispatcher) until(ctx context.Context, holds func() bool) bool {
+	defer context.AfterFunc(ctx, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.moved.Broadcast()
+	})()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for !holds() {
+		if ctx.Err() != nil {
+			return false
+		}
+		d.moved.Wait()
+	}
+	return true
+}
+
+// Stats says how a Dispatcher stands, for status and metrics.
+type Stats struct {
+	Position    string `json:"position"`     // of the last commit that was folded
+	Delivering  bool   `json:"delivering"`   // the log was folded up to the end it had at the start
+	Lanes       int    `json:"lanes"`        // endpoints that are not removed
+	Behind      int    `json:"behind"`       // of those: owed more than they have in memory
+	HeldBack    int    `json:"held_back"`    // of those: their receiver asked for a pause
+	Pending     uint64 `json:"pending"`      // deliveries owed and not settled
+	InFlight    int    `json:"in_flight"`    // attempts under way
+	OpenRetries int    `json:"open_retries"` // deliveries that wait for their next try
+
+	Delivered   uint64 `json:"delivered"`    // deliveries since the start
+	Failed      uint64 `json:"failed"`       // attempts that failed, those of dead deliveries included
+	Dead        uint64 `json:"dead"`         // deliveries given up since the start
+	RecordsLost uint64 `json:"records_lost"` // attempt records that could not be stored
+}
+
+// Stats returns how d stands at this moment.
+func (d *Dispatcher) Stats() Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := Stats{
+		Position: d.read.Position().String(), Delivering: d.live, Lanes: len(d.lanes),
+		Delivered: d.delivered, Failed: d.failed, Dead: d.dead, RecordsLost: d.attempt.lost.Load(),
+	}
+	now := d.cfg.Clock()
+	for _, l := range d.lanes {
+		s.Pending += l.pending()
+		s.InFlight += l.firsts + l.agains
+		s.OpenRetries += len(l.waiting)
+		if l.behind {
+			s.Behind++
+		}
+		if l.held.After(now) {
+			s.HeldBack++
+		}
+	}
+	return s
+}

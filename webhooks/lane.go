@@ -1,0 +1,254 @@
+package webhooks
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// Limits of one lane, in deliveries. What an endpoint is owed beyond them stays in the
+// log: a lane remembers only where to go on.
+const (
+	laneQueueMax  = 64  // in memory, not yet tried
+	laneQueueLow  = 32  // at which a lane that is behind is filled up again
+	laneFlyingMax = 8   // attempts under way at once
+	laneAgainMax  = 2   // of those, second and later tries
+	laneOpenMax   = 100 // tried, or being tried, and not settled
+	laneWidth     = 2   // first tries under way at once at the start; see lane.width
+)
+
+// entry is one delivery that is owed: where its event stands, and its number among all
+// that the endpoint was ever owed, which is the extension "sequence". The body is made
+// from the log at each attempt, so that nothing else has to be kept and the bytes are
+// the same every time.
+type entry struct {
+	feed   uint64 // sequence in the feed
+	commit uint64 // sequence of its commit in the log
+	number uint64
+}
+
+// delivery is an entry that was tried, or is being tried, and is not settled.
+type delivery struct {
+	entry
+	tries  int         // that ended and counted
+	next   time.Time   // of the next try; no meaning while it is under way
+	flying bool        // under way
+	first  events.Time // of the first failure
+	last   events.Time // when the last try ended
+	status int         // HTTP status of the last try, 0 if there was no answer
+	reason string      // what the last try failed with: phase and text, "" for a status alone
+}
+
+// lane is what stands between one endpoint and the log: the deliveries in memory, and
+// how far the endpoint is. All of it is guarded by Dispatcher.mu.
+//
+//	log ──▶ queue (64) ──▶ open (100): under way (8), or waiting for the next try ──▶ settled
+//	  └───▶ behind: remembers the first event that did not fit, and is refilled from the feed
+type lane struct {
+	*subscriber
+
+	// What a checkpoint says at the start: everything up to restored is settled, except
+	// what saved lists, by feed sequence.
+	restored uint64
+	saved    map[uint64]*delivery
+
+	queue   []entry              // owed and not yet tried, in order
+	behind  bool                 // more is owed than the queue has
+	next    entry                // while behind: the place from which to read on, and the number of what comes
+	open    map[uint64]*delivery // tried and not settled, by feed sequence
+	waiting tryHeap              // those of open that are not under way
+	firsts  int                  // first tries under way
+	agains  int                  // later tries under way
+
+	// width is how many first tries may be under way. Each delivery widens it by one, up
+	// to laneFlyingMax; an attempt without a whole answer sets it to 1, so that endpoints
+	// that hang cannot take all the slots of the others.
+	width   int
+	held    time.Time // nothing is sent before
+	gone    bool      // answered 410: nothing is sent until an event says more about the endpoint
+	removed bool      // nothing is owed any more
+
+	refilling bool      // somebody reads the feed for it
+	look      time.Time // when to look at the feed again, which did not go far enough
+	lagging   time.Time // since when the feed does not go far enough; zero: it does
+
+	lined [lineCount]bool // the lines it stands in
+	at    time.Time       // when the timer looks at it; zero: it does not
+	index int             // in the timer's heap
+}
+
+func newLane(s *subscriber) *lane {
+	return &lane{subscriber: s, open: map[uint64]*delivery{}, width: laneWidth, index: -1}
+}
+
+// owe takes an event that the endpoint is owed: it is settled already, or open, by the
+// checkpoint; or it is queued; or the lane falls behind. It says whether anything
+// changed for the worker.
+func (l *lane) owe(e entry) bool {
+	if e.feed <= l.restored {
+		d := l.saved[e.feed]
+		if d == nil {
+			return false
+		}
+		delete(l.saved, e.feed)
+		d.entry = e
+		l.wait(d)
+		return true
+	}
+	if l.behind {
+		return false
+	}
+	if len(l.queue) >= laneQueueMax {
+		l.behind, l.next = true, e
+		return true
+	}
+	l.queue = append(l.queue, e)
+	return true
+}
+
+// wait makes a delivery wait for its next try.
+func (l *lane) wait(d *delivery) {
+	d.flying = false
+	l.open[d.feed] = d
+	heap.Push(&l.waiting, d)
+}
+
+// runs says whether attempts may start at all, apart from the hold.
+func (l *lane) runs() bool {
+	return !l.removed && !l.gone && l.endpoint.Status == events.Active
+}
+
+// due says whether a waiting delivery's time has come.
+func (l *lane) due(now time.Time) bool {
+	return len(l.waiting) > 0 && !l.waiting[0].next.After(now)
+}
+
+// firstReady says whether a first try may start. Two of the endpoint's slots are kept
+// for later tries while there are any to make.
+func (l *lane) firstReady(now time.Time) bool {
+	if len(l.queue) == 0 || len(l.open) >= laneOpenMax || !l.runs() || l.held.After(now) {
+		return false
+	}
+	kept := l.agains
+	if l.due(now) {
+		kept++
+	}
+	return l.firsts < min(l.width, laneFlyingMax-min(kept, laneAgainMax))
+}
+
+// againReady says whether a later try may start.
+func (l *lane) againReady(now time.Time) bool {
+	return l.due(now) && l.runs() && !l.held.After(now) &&
+		l.agains < laneAgainMax && l.firsts+l.agains < laneFlyingMax
+}
+
+// takeFirst starts the first try of the oldest queued delivery.
+func (l *lane) takeFirst() *delivery {
+	d := &delivery{entry: l.queue[0], flying: true}
+	l.queue = append(l.queue[:0], l.queue[1:]...)
+	l.open[d.feed] = d
+	l.firsts++
+	return d
+}
+
+// takeAgain starts the next try of the waiting delivery whose time came first.
+func (l *lane) takeAgain() *delivery {
+	d := heap.Pop(&l.waiting).(*delivery)
+	d.flying = true
+	l.agains++
+	return d
+}
+
+// land ends an attempt; first says whether takeFirst began it.
+func (l *lane) land(first bool) {
+	if first {
+		l.firsts--
+	} else {
+		l.agains--
+	}
+}
+
+// drop forgets all that is owed: the endpoint was removed.
+func (l *lane) drop() {
+	l.removed, l.behind = true, false
+	l.queue, l.waiting, l.saved = nil, nil, nil
+	clear(l.open)
+}
+
+// wantsRefill says whether the feed should be read for the lane.
+func (l *lane) wantsRefill(now time.Time) bool {
+	return l.behind && !l.refilling && l.runs() && len(l.queue) <= laneQueueLow && !l.look.After(now)
+}
+
+// wakeAt is when time alone lets the lane go on, zero if it never does.
+func (l *lane) wakeAt(now time.Time) time.Time {
+	var at time.Time
+	earlier := func(t time.Time) {
+		if t.After(now) && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	if !l.runs() {
+		return at
+	}
+	if l.behind && !l.refilling && len(l.queue) <= laneQueueLow {
+		earlier(l.look)
+	}
+	if l.held.After(now) {
+		if len(l.queue)+len(l.waiting) > 0 {
+			earlier(l.held)
+		}
+	} else if len(l.waiting) > 0 {
+		earlier(l.waiting[0].next)
+	}
+	return at
+}
+
+// started is the place behind which nothing was tried: the first delivery in the queue,
+// or the first that did not fit, or, with everything tried, what is behind end.
+func (l *lane) started(end uint64) entry {
+	switch {
+	case len(l.queue) > 0:
+		return l.queue[0]
+	case l.behind:
+		return l.next
+	}
+	return entry{feed: end + 1, number: l.owed + 1}
+}
+
+// pending is how many deliveries are owed and not settled.
+func (l *lane) pending() uint64 {
+	return l.owed + 1 - l.started(0).number + uint64(len(l.open))
+}
+
+// tryHeap has the delivery whose next try comes first at its top; of those at the same
+// moment the oldest.
+type tryHeap []*delivery
+
+// Len implements heap.Interface.
+func (h tryHeap) Len() int { return len(h) }
+
+// Less implements heap.Interface.
+func (h tryHeap) Less(i, j int) bool {
+	if !h[i].next.Equal(h[j].next) {
+		return h[i].next.Before(h[j].next)
+	}
+	return h[i].feed < h[j].feed
+}
+
+// Swap implements heap.Interface.
+func (h tryHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+// Push implements heap.Interface.
+func (h *tryHeap) Push(x any) { *h = append(*h, x.(*delivery)) }
+
+// Pop implements heap.Interface.
+func (h *tryHeap) Pop() any {
+	old := *h
+	last := len(old) - 1
+	d := old[last]
+	old[last] = nil
+	*h = old[:last]
+	return d
+}
