@@ -1,0 +1,82 @@
+package projections
+
+import (
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// ledgerItself is the account that stands for the ledger in subjects of commands and
+// queries.
+const ledgerItself = "_"
+
+// accounts is the view of account objects, all in one list.
+type accounts struct {
+	table[*events.Account]
+}
+
+func newAccounts() *accounts { return &accounts{newTable[*events.Account]()} }
+
+// Name implements Projection.
+func (v *accounts) Name() string { return "accounts" }
+
+// Apply implements Projection.
+func (v *accounts) Apply(c *store.Commit) error {
+	for e := range eventsOf(c) {
+		if d, ok := e.Data.(*events.Account); ok {
+			v.place(ledgerItself, d.ID, d.CreatedAt).value = d
+		}
+	}
+	return nil
+}
+
+// get returns an account, or NotFound.
+func (v *accounts) get(id string) (*events.Account, *events.Error) {
+	if r := v.byID[id]; r != nil {
+		return r.value, nil
+	}
+	return nil, events.Errorf(events.NotFound, "there is no account %s", id)
+}
+
+// accountResult answers account.get.
+type accountResult struct {
+	Account *events.Account `json:"account"`
+}
+
+// accountsResult answers account.list.
+type accountsResult struct {
+	Accounts   []*events.Account `json:"accounts"`
+	NextCursor *string           `json:"next_cursor"`
+}
+
+// accountListBody is the body of account.list.
+type accountListBody struct {
+	page
+	Status string `json:"status"`
+}
+
+func (v *Views) getAccount(account string, _ *struct{}) (any, *events.Error) {
+	a, err := v.accounts.get(account)
+	if err != nil {
+		return nil, err
+	}
+	return accountResult{a}, nil
+}
+
+// listAccounts is a query of the ledger itself: a customer, who may ask all queries of
+// its own account, must not see the others.
+func (v *Views) listAccounts(account string, body *accountListBody) (any, *events.Error) {
+	if account != ledgerItself {
+		return nil, events.Errorf(events.InvalidArgument, "account.list is a query of the ledger itself: ask %s%s.account.list",
+			store.SubjectQuery, ledgerItself)
+	}
+	if err := oneOf("status", body.Status, events.Active, events.Suspended); err != nil {
+		return nil, err
+	}
+	list, next, err := v.accounts.list(ledgerItself, &body.page, func(a *events.Account) bool {
+		return body.Status == "" || a.Status == body.Status
+	})
+	if err != nil {
+		return nil, err
+	}
+	return accountsResult{list, next}, nil
+}

@@ -1,0 +1,131 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// million fills views with n keys of n/100 accounts, each with a balance.
+func million(b *testing.B, n int) (v *Views, accounts, keys []string) {
+	h := newHistory(b)
+	v = NewViews(h.tail, 0, quiet())
+	run(b, v.Run)
+	for i := 0; i < n; i += 100 {
+		account := fmt.Sprintf("account-%06d", i/100)
+		list := []events.Event{h.account(account), h.granted(account, h.id("grant_"), 1_000_000_000, 0, 1_000_000_000)}
+		for range 100 {
+			id, e := h.key(account, events.Test)
+			keys, list = append(keys, id), append(list, e)
+		}
+		accounts = append(accounts, account)
+		h.commit(list...)
+	}
+	wait(b, v, h.chain.Sequence)
+	return v, accounts, keys
+}
+
+// BenchmarkQuery is one query of views with 1,000,000 keys of 10,000 accounts, from the
+// decoded request to the result before it is encoded, in memory.
+func BenchmarkQuery(b *testing.B) {
+	v, accounts, keys := million(b, 1_000_000)
+	table := v.Queries()
+	for verb, body := range map[string]func(i int) string{
+		"key.get":     func(i int) string { return `{"key":"` + keys[i] + `"}` },
+		"balance.get": func(int) string { return `{"environment":"test"}` },
+		"account.get": func(int) string { return `{}` },
+		"key.list":    func(int) string { return `{}` },
+	} {
+		b.Run(verb, func(b *testing.B) {
+			random := rand.New(rand.NewPCG(1, 1))
+			b.ReportAllocs()
+			for b.Loop() {
+				i := random.IntN(len(keys))
+				if _, err := table[verb](context.Background(), &Query{Account: accounts[i/100], Body: []byte(body(i))}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkApply is folding debits into all views, 500 a commit, over 1,000,000 keys,
+// from commits in memory.
+func BenchmarkApply(b *testing.B) {
+	v, accounts, keys := million(b, 1_000_000)
+	at := v.Applied()
+	posted := map[int]int64{}
+	random := rand.New(rand.NewPCG(1, 1))
+	const perCommit = 500
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		c := &store.Commit{PrevSequence: at.Sequence, Sequence: at.Sequence + 1, Ordinal: at.Ordinal, Time: at.Time + 1}
+		c.Entries = make([]store.Entry, 1)
+		for range perCommit {
+			i := random.IntN(len(keys))
+			posted[i/100]--
+			grant := v.balances.byID[balanceID{accounts[i/100], events.Test, "credits"}].Grants[0].ID
+			c.Entries[0].Events = append(c.Entries[0].Events, events.Event{Account: accounts[i/100], Data: &events.Debited{
+				Debit: events.Debit{ID: "debit_1", Environment: events.Test, Asset: "credits", Amount: 1, Key: keys[i],
+					Drawn: []events.Draw{{Grant: grant, Amount: 1}}},
+				Balance: smallBalance(1_000_000_000 + posted[i/100]),
+			}})
+		}
+		at = store.ChainAt(c)
+		b.StartTimer()
+		v.apply(c)
+	}
+	if status := v.Status(); status[2].Failure != "" || status[1].Failure != "" {
+		b.Fatal(status)
+	}
+	b.ReportMetric(float64(b.N)*perCommit/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkFeed is relaying 90,000 debits to the feed, in commits of each size, that are
+// in the tail's memory, on a nats-server in this process, connected in memory. The
+// stream has PersistMode async: no fsync.
+func BenchmarkFeed(b *testing.B) {
+	const total = 90_000
+	for _, perCommit := range []int{1, 10, 100, 1000} {
+		b.Run(fmt.Sprint(perCommit), func(b *testing.B) {
+			h := newHistory(b)
+			key, created := h.key("acme", events.Test)
+			h.commit(h.account("acme"), created)
+			for posted := int64(total); posted > 0; {
+				var list []events.Event
+				for range perCommit {
+					posted--
+					list = append(list, h.debited("acme", key, posted, events.Draw{Grant: "grant_1", Amount: 1}))
+				}
+				h.commit(list...)
+			}
+			h.commit(h.account("last"))
+			for b.Loop() {
+				b.StopTimer()
+				server, nc, _ := startNATS(b)
+				last, err := nc.SubscribeSync(store.SubjectFeed(0) + "last.>")
+				if err != nil {
+					b.Fatal(err)
+				}
+				feed, err := NewFeed(FeedConfig{
+					Conn: connect(b, server), Tail: h.tail, Stream: streams(b, store.StreamFeed(0))[0], Logger: quiet(),
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				stop := run(b, feed.Run)
+				if _, err := last.NextMsgWithContext(patience(b)); err != nil {
+					b.Fatal(err)
+				}
+				stop()
+			}
+			b.ReportMetric(float64(b.N)*total/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}

@@ -1,0 +1,117 @@
+package projections
+
+import (
+	"fmt"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// keyIDPrefix is what every key id begins with; a ULID follows.
+const keyIDPrefix = "key_"
+
+// keys is the view of keys, in one list for each account.
+type keys struct {
+	table[keyState]
+}
+
+// keyState is a key and when it last paid for something.
+type keyState struct {
+	*events.Key // the newest event's data: never written to
+	lastUsedAt  events.Time
+}
+
+type keyRecord = record[keyState]
+
+// object returns the key as readers see it.
+func (k keyState) object() *events.Key {
+	key := *k.Key
+	key.LastUsedAt = k.lastUsedAt
+	return &key
+}
+
+func newKeys() *keys { return &keys{newTable[keyState]()} }
+
+// Name implements Projection.
+func (v *keys) Name() string { return "keys" }
+
+// Apply implements Projection.
+func (v *keys) Apply(c *store.Commit) error {
+	for e := range eventsOf(c) {
+		switch d := e.Data.(type) {
+		case *events.Key:
+			v.place(d.Account, d.ID, d.CreatedAt).value.Key = d
+		case *events.Debited:
+			if d.Key == "" {
+				continue
+			}
+			r := v.byID[d.Key]
+			if r == nil {
+				return fmt.Errorf("debit %s was made with key %s, which was never created", d.ID, d.Key)
+			}
+			r.value.lastUsedAt = c.Time
+		}
+	}
+	return nil
+}
+
+// keyResult answers key.get.
+type keyResult struct {
+	Key *events.Key `json:"key"`
+}
+
+// keysResult answers key.list.
+type keysResult struct {
+	Keys       []*events.Key `json:"keys"`
+	NextCursor *string       `json:"next_cursor"`
+}
+
+// keyBody is the body of key.get.
+type keyBody struct {
+	Key string `json:"key"`
+}
+
+// keyListBody is the body of key.list.
+type keyListBody struct {
+	page
+	Environment string `json:"environment"`
+	Status      string `json:"status"`
+}
+
+func (v *Views) getKey(account string, body *keyBody) (any, *events.Error) {
+	if err := wantID("key", keyIDPrefix, body.Key); err != nil {
+		return nil, err
+	}
+	if _, err := v.accounts.get(account); err != nil {
+		return nil, err
+	}
+	r := v.keys.byID[body.Key]
+	if r == nil || r.value.Account != account {
+		return nil, events.Errorf(events.NotFound, "account %s has no key %s", account, body.Key)
+	}
+	return keyResult{r.value.object()}, nil
+}
+
+func (v *Views) listKeys(account string, body *keyListBody) (any, *events.Error) {
+	if err := oneOf("environment", body.Environment, events.Test, events.Live); err != nil {
+		return nil, err
+	}
+	if err := oneOf("status", body.Status, events.Active, events.Disabled, events.Revoked); err != nil {
+		return nil, err
+	}
+	if _, err := v.accounts.get(account); err != nil {
+		return nil, err
+	}
+	list, next, err := v.keys.list(account, &body.page, func(k keyState) bool {
+		return (body.Environment == "" || k.Environment == body.Environment) &&
+			(body.Status == "" || k.Status == body.Status)
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := keysResult{Keys: make([]*events.Key, len(list)), NextCursor: next}
+	for i := range list {
+		out.Keys[i] = list[i].object()
+	}
+	return out, nil
+}

@@ -1,0 +1,162 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// Limits of writing to the buckets.
+const (
+	kvPause      = 100 * time.Millisecond // at most one write per key in it
+	kvEach       = time.Millisecond       // of pause for each write: 1,000 writes a second to a bucket, at the most
+	kvDirtyMax   = 65_536                 // keys that wait to be written; more have to wait in the log
+	kvBatchMax   = 256                    // values that are read under one lock and written at once
+	kvAckTimeout = 5 * time.Second
+	kvRefused    = time.Second // pause after the server refused a write
+)
+
+// KVConfig is what a KV works with. All members are required.
+type KVConfig struct {
+	// Conn is the writer's own connection; it does not buffer while disconnected
+	// (nats.ReconnectBufSize(-1)).
+	Conn      *nats.Conn
+	Views     *Views
+	Tail      *store.Tail
+	Partition uint32
+	// Streams are the streams of the two buckets, to make them again where they are gone.
+	Streams []jetstream.StreamConfig
+	Logger  *slog.Logger
+}
+
+// KV keeps the buckets store.BucketKeys, under <account>.<environment>.<key id>, and
+// store.BucketBalances, under <account>.<environment>.<asset>, like the views. A value is
+// the object that key.get or balance.get answers with beside the position it is true at:
+//
+//	{"position":"0:42","key":{…}}        {"position":"0:42","balance":{…}}
+//
+// The newest value wins: what changes between two writes of a key is never seen. A key
+// is written at most once in 100 ms. The use of a key alone is no reason to write it, so
+// last_used_at is that of the write. Values come from the views, never from the log.
+type KV struct {
+	buckets []*bucket
+}
+
+// NewKV makes a KV. Run works it.
+func NewKV(cfg KVConfig) (*KV, error) {
+	js, err := jetstream.New(cfg.Conn, jetstream.WithPublishAsyncTimeout(kvAckTimeout),
+		jetstream.WithPublishAsyncMaxPending(4*kvBatchMax))
+	if err != nil {
+		return nil, fmt.Errorf("make the key-value buckets: %w", err)
+	}
+	k := &KV{buckets: []*bucket{keysBucket(cfg.Views.keys), balancesBucket(cfg.Views.balances)}}
+	for _, b := range k.buckets {
+		at := slices.IndexFunc(cfg.Streams, func(c jetstream.StreamConfig) bool { return c.Name == "KV_"+b.name })
+		if at < 0 {
+			return nil, fmt.Errorf("make the key-value buckets: no configuration for stream KV_%s", b.name)
+		}
+		b.stream = cfg.Streams[at]
+		b.cfg, b.js, b.dirtyMax, b.after, b.check = cfg, js, kvDirtyMax, time.After, time.After
+		b.wake, b.space = make(chan struct{}, 1), make(chan struct{}, 1)
+		b.start()
+	}
+	return k, nil
+}
+
+// Run keeps the buckets like the views until ctx ends, then it returns nil. It makes
+// their streams again where they are gone. At the start and after any trouble it first
+// compares all that is there with the views: it writes what differs and deletes what
+// should not be. A bucket whose view has failed is left as it is, and one that is in
+// trouble does not hold up the other. It returns a *store.DamageError where the log is
+// not what was written.
+func (k *KV) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, b := range k.buckets {
+		group.Go(func() error {
+			if err := persist(ctx, b.cfg.Logger.With("bucket", b.name), b.work, b.sequence); err != nil {
+				return fmt.Errorf("keep bucket %s: %w", b.name, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// Status returns how far the buckets are: the one that is further behind. Failure is the
+// last trouble of each, until something has been written to it again.
+func (k *KV) Status() Status {
+	place, failures := k.buckets[0].place()
+	for _, b := range k.buckets[1:] {
+		done, failure := b.place()
+		if done.Sequence < place.Sequence {
+			place = done
+		}
+		failures = strings.Trim(failures+"; "+failure, "; ")
+	}
+	return statusAt("kv", place, k.buckets[0].cfg.Tail.End(), failures)
+}
+
+// keysBucket shows a view of keys.
+func keysBucket(view *keys) *bucket {
+	return &bucket{
+		name: store.BucketKeys, needs: view,
+		find: func(key kvKey) any {
+			r := view.byID[key.name]
+			if r == nil || r.value.Account != key.account || r.value.Environment != key.environment {
+				return nil
+			}
+			return r
+		},
+		value: func(record any) *kvValue { return &kvValue{Key: record.(*keyRecord).value.object()} },
+		records: func(account string, f func(kvKey, any)) {
+			for _, r := range view.lists[account] {
+				f(kvKey{account, r.value.Environment, r.id}, r)
+			}
+		},
+		changes: func(e *events.Event) (kvKey, bool) {
+			d, ok := e.Data.(*events.Key)
+			if !ok {
+				return kvKey{}, false
+			}
+			return kvKey{d.Account, d.Environment, d.ID}, true
+		},
+	}
+}
+
+// balancesBucket shows a view of balances.
+func balancesBucket(view *balances) *bucket {
+	return &bucket{
+		name: store.BucketBalances, needs: view,
+		find: func(key kvKey) any {
+			if b := view.byID[balanceID{key.account, key.environment, key.name}]; b != nil {
+				return b
+			}
+			return nil
+		},
+		value: func(record any) *kvValue { return &kvValue{Balance: record.(*Balance).clone()} },
+		records: func(account string, f func(kvKey, any)) {
+			for _, id := range view.accounts[account] {
+				f(kvKey{id.account, id.environment, id.asset}, view.byID[id])
+			}
+		},
+		changes: func(e *events.Event) (kvKey, bool) {
+			switch d := e.Data.(type) {
+			case *events.Granted:
+				return kvKey{e.Account, d.Environment, d.Asset}, true
+			case *events.Debited:
+				return kvKey{e.Account, d.Environment, d.Asset}, true
+			}
+			return kvKey{}, false
+		},
+	}
+}

@@ -1,0 +1,83 @@
+package projections
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// Query is one question about an account, "_" for the ledger itself. Body is JSON; an
+// empty one counts as {}.
+type Query struct {
+	Account string
+	Body    []byte
+}
+
+// Answer is the answer to a Query. Result is encoded as it stands and may be kept: it is
+// shared with nothing that changes. Position is that of the last commit the view had
+// applied, without an index.
+type Answer struct {
+	Result   any
+	Position events.Position
+}
+
+// QueryFunc answers one verb. Its errors are InvalidArgument, NotFound and, where a view
+// it needs has failed, Unavailable with the position it failed at. It waits for nothing
+// but the application of one commit; Runner.Wait waits for a position.
+type QueryFunc func(ctx context.Context, q *Query) (Answer, *events.Error)
+
+// Queries is the query table: verb to function.
+func (v *Views) Queries() map[string]QueryFunc {
+	return map[string]QueryFunc{
+		"account.get":   query(v, v.getAccount, v.accounts),
+		"account.list":  query(v, v.listAccounts, v.accounts),
+		"key.get":       query(v, v.getKey, v.accounts, v.keys),
+		"key.list":      query(v, v.listKeys, v.accounts, v.keys),
+		"balance.get":   query(v, v.getBalance, v.accounts, v.balances),
+		"endpoint.get":  query(v, v.getEndpoint, v.accounts, v.endpoints),
+		"endpoint.list": query(v, v.listEndpoints, v.accounts, v.endpoints),
+	}
+}
+
+// query makes a QueryFunc of a function that answers from the views it needs. The
+// function runs under the views' lock; what it returns must not change afterwards.
+func query[Body any](v *Views, answer func(account string, body *Body) (any, *events.Error), needs ...Projection) QueryFunc {
+	return func(_ context.Context, q *Query) (Answer, *events.Error) {
+		var body Body
+		if err := events.DecodeStrict(q.Body, &body); err != nil {
+			return Answer{}, err
+		}
+		var result any
+		at, err := v.read(func() (err *events.Error) {
+			result, err = answer(q.Account, &body)
+			return err
+		}, needs...)
+		if err != nil {
+			return Answer{}, err
+		}
+		return Answer{Result: result, Position: at}, nil
+	}
+}
+
+// oneOf checks a filter, which may be left out.
+func oneOf(name, value string, allowed ...string) *events.Error {
+	if value == "" || slices.Contains(allowed, value) {
+		return nil
+	}
+	return events.Errorf(events.InvalidArgument, "%s must be one of %s", name, strings.Join(allowed, ", "))
+}
+
+// wantID checks an id's form: prefix and a ULID.
+func wantID(name, prefix, id string) *events.Error {
+	text, ok := strings.CutPrefix(id, prefix)
+	if ok {
+		if _, err := ulid.ParseStrict(text); err == nil {
+			return nil
+		}
+	}
+	return events.Errorf(events.InvalidArgument, "%s must be a %s id such as %s01J…", name, name, prefix)
+}

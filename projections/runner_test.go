@@ -1,0 +1,246 @@
+package projections
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// fold is a projection that a test makes up.
+type fold struct {
+	name  string
+	apply func(*store.Commit) error
+}
+
+func (f *fold) Name() string                { return f.name }
+func (f *fold) Apply(c *store.Commit) error { return f.apply(c) }
+
+func TestRunnerGivesEachCommitOnceInOrder(t *testing.T) {
+	h := newHistory(t)
+	h.commit(h.account("acme"))
+	var got []uint64
+	r := NewRunner(h.tail, 0, quiet(), &fold{"list", func(c *store.Commit) error {
+		got = append(got, c.Sequence)
+		return nil
+	}})
+	stop := run(t, r.Run)
+	for range 50 {
+		h.commit(h.account("acme"))
+	}
+	if err := r.Wait(patience(t), h.chain.Sequence); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	run(t, r.Run) // goes on, does not start again
+	h.commit()
+	if err := r.Wait(patience(t), h.chain.Sequence); err != nil {
+		t.Fatal(err)
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if len(got) != 53 {
+		t.Fatalf("%d commits were applied, not 53: %v", len(got), got)
+	}
+	for i, sequence := range got {
+		if sequence != uint64(i+1) {
+			t.Fatalf("commit %d was applied as number %d", sequence, i+1)
+		}
+	}
+	if r.applied != h.chain {
+		t.Errorf("applied is %+v, the log's end %+v", r.applied, h.chain)
+	}
+}
+
+func TestWait(t *testing.T) {
+	h := newHistory(t)
+	v := follow(t, h.tail)
+	if err := v.Wait(patience(t), 1); err != nil {
+		t.Errorf("wait for what is applied: %v", err)
+	}
+	short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	err := v.Wait(short, 2)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("wait for what does not come: %v, want the deadline", err)
+	}
+	var group sync.WaitGroup
+	for sequence := uint64(2); sequence <= 10; sequence++ {
+		group.Go(func() {
+			if err := v.Wait(patience(t), sequence); err != nil {
+				t.Error(err)
+			}
+			if got := v.Applied().Sequence; got < sequence {
+				t.Errorf("waited for %d, applied is %d", sequence, got)
+			}
+		})
+	}
+	for range 9 {
+		h.commit(h.account("acme"))
+	}
+	group.Wait()
+}
+
+func TestFailingProjectionStopsAlone(t *testing.T) {
+	for name, fail := range map[string]func() error{
+		"error": func() error { return errors.New("cannot take it") },
+		"panic": func() error { panic("cannot take it") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHistory(t)
+			var good, bad int
+			var log bytes.Buffer
+			r := NewRunner(h.tail, 0, slog.New(slog.NewJSONHandler(&log, nil)),
+				&fold{"bad", func(c *store.Commit) error {
+					bad++
+					if c.Sequence == 3 {
+						return fail()
+					}
+					return nil
+				}},
+				&fold{"good", func(*store.Commit) error { good++; return nil }})
+			run(t, r.Run)
+			for range 4 {
+				h.commit(h.account("acme"))
+			}
+			if err := r.Wait(patience(t), 5); err != nil {
+				t.Fatal(err)
+			}
+			status := r.Status()
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if good != 5 || bad != 3 {
+				t.Errorf("the good one took %d commits of 5, the bad one was given %d of 3", good, bad)
+			}
+			if !strings.Contains(log.String(), `"position":"0:3"`) || !strings.Contains(log.String(), `"projection":"bad"`) {
+				t.Errorf("the log does not say where what failed: %s", &log)
+			}
+			if s := status[0]; s.Name != "bad" || s.Position != "0:2" || s.LagCommits != 3 || s.LagEvents != 3 ||
+				!strings.Contains(s.Failure, "stopped at 0:3") || !strings.Contains(s.Failure, "cannot take it") {
+				t.Errorf("status of the bad one: %+v", s)
+			}
+			if want := (Status{Name: "good", Position: "0:5"}); status[1] != want {
+				t.Errorf("status of the good one: %+v", status[1])
+			}
+		})
+	}
+}
+
+func TestQueriesOfAFailedViewAreUnavailable(t *testing.T) {
+	h := newHistory(t)
+	v := follow(t, h.tail)
+	h.commit(h.account("acme"), h.granted("acme", "grant_1", 100, 0, 100))
+	h.commit(h.debited("acme", "key_unknown", 60, events.Draw{Grant: "grant_1", Amount: 40}))
+	h.commit(h.granted("acme", "grant_2", 1, 0, 61))
+	wait(t, v, 4)
+	for _, verb := range []string{"key.get", "key.list"} {
+		body := "{}"
+		if verb == "key.get" {
+			body = `{"key":"` + h.id(keyIDPrefix) + `"}`
+		}
+		_, err := ask(t, v, verb, "acme", body)
+		if err == nil || err.Code != events.Unavailable || err.Details["position"] != "0:3" {
+			t.Errorf("%s of the failed view: %v %v", verb, err, err.Details)
+		}
+	}
+	got := into[struct{ Balance Balance }](t, v, "balance.get", "acme", `{"environment":"test"}`).Balance
+	if got.Posted != 61 {
+		t.Errorf("the other views did not go on: posted %d", got.Posted)
+	}
+}
+
+func TestInconsistentMoneyStopsBalances(t *testing.T) {
+	for name, bad := range map[string]func(h *history) events.Event{
+		"wrong sum": func(h *history) events.Event { return h.granted("acme", "grant_2", 1, 0, 500) },
+		"unknown grant": func(h *history) events.Event {
+			return h.debited("acme", "", 99, events.Draw{Grant: "grant_9", Amount: 1})
+		},
+		"too much": func(h *history) events.Event {
+			return h.debited("acme", "", -1, events.Draw{Grant: "grant_1", Amount: 101})
+		},
+		"no balance": func(h *history) events.Event {
+			return h.debited("beta", "", -1, events.Draw{Grant: "grant_1", Amount: 1})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHistory(t)
+			v := follow(t, h.tail)
+			h.commit(h.account("acme"), h.account("beta"), h.granted("acme", "grant_1", 100, 0, 100))
+			h.commit(bad(h))
+			wait(t, v, 3)
+			if _, err := ask(t, v, "balance.get", "acme", `{"environment":"test"}`); err == nil || err.Code != events.Unavailable {
+				t.Errorf("balance.get: %v", err)
+			}
+		})
+	}
+}
+
+func TestRunStopsAtDamage(t *testing.T) {
+	h := newHistory(t)
+	for range 5 {
+		h.commit(h.account("acme"))
+	}
+	h.log.Damage(4, nil)
+	v := NewViews(h.again(), 0, quiet())
+	err := v.Run(patience(t))
+	var damage *store.DamageError
+	if !errors.As(err, &damage) || damage.Sequence != 4 {
+		t.Fatalf("Run over a log without message 4: %v", err)
+	}
+	if got := v.Applied().Sequence; got != 3 {
+		t.Errorf("applied %d commits before the damage, not 3", got)
+	}
+}
+
+// TestAnswersAreTrueAtTheirPosition: what a query says is what the log says at the
+// position the answer bears, never a mix of before and after.
+func TestAnswersAreTrueAtTheirPosition(t *testing.T) {
+	h := newHistory(t)
+	v := NewViews(h.tail, 0, quiet())
+	run(t, v.Run)
+	key, created := h.key("acme", events.Test)
+	first := h.commit(h.account("acme"), created, h.granted("acme", "grant_1", 1_000_000, 0, 1_000_000)).Sequence
+	wait(t, v, first)
+	const commits, perCommit = 300, 7
+	getBalance, getKey := v.Queries()["balance.get"], v.Queries()["key.get"]
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for at := first; at < first+commits; {
+				answer, err := getBalance(context.Background(), &Query{Account: "acme", Body: []byte(`{"environment":"test"}`)})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				at = answer.Position.Sequence
+				b := answer.Result.(balanceResult).Balance
+				if want := 1_000_000 - int64(at-first)*perCommit; b.Posted != want || b.Grants[0].Remaining != want {
+					t.Errorf("at %s posted is %d, remaining %d, want %d", answer.Position, b.Posted, b.Grants[0].Remaining, want)
+					return
+				}
+				if _, err := getKey(context.Background(), &Query{Account: "acme", Body: fmt.Appendf(nil, `{"key":%q}`, key)}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	posted := int64(1_000_000)
+	for range commits {
+		var list []events.Event
+		for range perCommit {
+			posted--
+			list = append(list, h.debited("acme", key, posted, events.Draw{Grant: "grant_1", Amount: 1}))
+		}
+		h.commit(list...)
+	}
+	group.Wait()
+}
