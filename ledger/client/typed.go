@@ -1,0 +1,86 @@
+package client
+
+import (
+	"context"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/ledger"
+)
+
+// OpenAccount opens an account.
+func (c *Client) OpenAccount(ctx context.Context, account string, body ledger.OpenAccount, opts ...Option) (*events.Account, error) {
+	var out struct {
+		Account *events.Account `json:"account"`
+	}
+	err := c.command(ctx, account, "account.open", body, &out, opts)
+	return out.Account, err
+}
+
+// NewKey is a key with its secret, which is told this once.
+type NewKey struct {
+	Key    *events.Key `json:"key"`
+	Secret string      `json:"secret"`
+}
+
+// CreateKey creates a key. Secret is empty when the answer is a repeated one.
+func (c *Client) CreateKey(ctx context.Context, account string, body ledger.CreateKey, opts ...Option) (*NewKey, error) {
+	out := new(NewKey)
+	return out, c.command(ctx, account, "key.create", body, out, opts)
+}
+
+// Granted is what credit.grant answers.
+type Granted struct {
+	Grant   events.Grant   `json:"grant"`
+	Balance events.Balance `json:"balance"`
+}
+
+// Grant adds credit to a balance.
+func (c *Client) Grant(ctx context.Context, account string, body ledger.GrantCredit, opts ...Option) (*Granted, error) {
+	out := new(Granted)
+	return out, c.command(ctx, account, "credit.grant", body, out, opts)
+}
+
+// Debited is what credit.debit answers.
+type Debited struct {
+	Debit   events.Debit   `json:"debit"`
+	Balance events.Balance `json:"balance"`
+}
+
+// Debit takes credit from a balance.
+func (c *Client) Debit(ctx context.Context, account string, body ledger.DebitCredit, opts ...Option) (*Debited, error) {
+	out := new(Debited)
+	return out, c.command(ctx, account, "credit.debit", body, out, opts)
+}
+
+// NewEndpoint is an endpoint with its signing secret, which is told this once.
+type NewEndpoint struct {
+	Endpoint *events.Endpoint `json:"endpoint"`
+	Secret   string           `json:"secret"`
+}
+
+// RegisterEndpoint registers a webhook endpoint.
+func (c *Client) RegisterEndpoint(ctx context.Context, account string, body ledger.RegisterEndpoint, opts ...Option) (*NewEndpoint, error) {
+	out := new(NewEndpoint)
+	return out, c.command(ctx, account, "endpoint.register", body, out, opts)
+}
+
+// Balance returns the current balance of an asset.
+func (c *Client) Balance(ctx context.Context, account, environment, asset string, opts ...Option) (*events.Balance, error) {
+	var out struct {
+		Balance *events.Balance `json:"balance"`
+	}
+	reply, err := c.Query(ctx, account, "balance.get", map[string]string{"environment": environment, "asset": asset}, opts...)
+	if err != nil {
+		return nil, err
+	}
+	err = reply.Decode(&out)
+	return out.Balance, err
+}
+
+func (c *Client) command(ctx context.Context, account, verb string, body, out any, opts []Option) error {
+	reply, err := c.Command(ctx, account, verb, body, opts...)
+	if err != nil {
+		return err
+	}
+	return reply.Decode(out)
+}

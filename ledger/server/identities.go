@@ -1,0 +1,220 @@
+package server
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
+
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// Who may do what on the embedded NATS. Nobody is anonymous.
+//
+// There are two NATS accounts, which are walls between subjects, and nothing to do
+// with the customers that keyledger calls accounts:
+//
+//   - the store has JetStream: the log and every stream derived from it. Only
+//     keyledger itself can connect to it, and only from inside its own process;
+//   - the clients' side carries commands, queries, authorize and their answers,
+//     with keyledger's service and everybody else on it. It has no streams.
+//
+// One account with user permissions would not do. Permissions bind what a user
+// publishes, not where it sends the server's answer: a reply subject, and the
+// deliver_subject of a push consumer, are published to by the server itself, and
+// either can name keyledger.log.0 (TestNATSPublishesWhereARequestSays). Across the
+// wall such a subject names something in the clients' account, where nobody stores
+// it. What crosses are the rows marked toStore… below, and back: their answers, what
+// consumers deliver to inboxes, and the feed. The body of a consumer's creation
+// names a subject of the store all the same, so those go past a guard
+// (consumer_guard.go).
+//
+// Commands do not cross: an import costs twice what the rest of a request does
+// (BenchmarkRequest).
+const (
+	natsAccountStore   = "KEYLEDGER_STORE"   // also the folder of the streams: for ever
+	natsAccountClients = "KEYLEDGER_CLIENTS" // holds nothing: may change
+
+	// inboxes is where clients get their answers and what their consumers deliver.
+	inboxes = "_INBOX.>"
+	// inboxPrefixOwn is where keyledger's own connections get theirs. It is not
+	// under _INBOX, which crosses the wall, so nobody can listen to them.
+	inboxPrefixOwn = "_KEYLEDGER"
+)
+
+// way is where a subject leads.
+type way int
+
+const (
+	toService    way = iota // to keyledger's service, in the clients' own account
+	toGuard                 // to the consumer guard, likewise
+	toStore                 // across the wall; one answer
+	toStoreBatch            // across the wall; several answers, at once
+	toStorePull             // across the wall; answers as messages come
+)
+
+// How long the wall remembers where answers go after the last one came. It cannot
+// know which is the last, so this is a compromise with memory: each remembered
+// request costs about 400 bytes.
+const (
+	forgetBatch = 5 * time.Second
+	// forgetPull outlives the pauses of a waiting pull request: nats.go asks for a
+	// heartbeat every 15 s at most. A client that asks for none must not wait longer.
+	forgetPull = 2 * time.Minute
+)
+
+// mayPublish is a subject that a client may publish to; what is not listed is refused.
+type mayPublish struct {
+	subject string
+	way     way
+	what    string
+}
+
+// maySubscribe is a subject that a client may subscribe to, or any part of it.
+type maySubscribe struct {
+	subject string
+	what    string
+}
+
+// operatorPublishes: all commands and queries, and of JetStream what reads.
+//
+// Not in it, so refused: every stream's own subjects (log, feed, lanes, attempts,
+// access, checkpoints, $KV, $O), everything of $JS.API that creates, changes,
+// purges, deletes, copies out or moves a stream or a message, and $SYS.
+var operatorPublishes = []mayPublish{
+	{store.SubjectCommand + ">", toService, "commands"},
+	{store.SubjectQuery + ">", toService, "queries"},
+	{store.SubjectAuthorize, toService, "the hot path"},
+	{"$SRV.>", toService, "micro service discovery (ADR-32): PING, INFO, STATS"},
+
+	{"$JS.API.INFO", toStore, "what JetStream holds"},
+	{"$JS.API.STREAM.INFO.*", toStore, "a stream's state and settings"},
+	{"$JS.API.STREAM.NAMES", toStore, "names of streams"},
+	{"$JS.API.STREAM.LIST", toStore, "streams, with their state"},
+	{"$JS.API.STREAM.MSG.GET.*", toStore, "one stored message"},
+	{"$JS.API.DIRECT.GET.*", toStoreBatch, "one stored message, or a batch (ADR-31)"},
+	{"$JS.API.DIRECT.GET.*.>", toStore, "the last message of a subject: a KV get"},
+	{"$JS.API.CONSUMER.CREATE.>", toGuard, "a reader's place in a stream"},
+	{"$JS.API.CONSUMER.INFO.*.*", toStore, "a consumer's state"},
+	{"$JS.API.CONSUMER.NAMES.*", toStore, "names of a stream's consumers"},
+	{"$JS.API.CONSUMER.LIST.*", toStore, "a stream's consumers"},
+	{"$JS.API.CONSUMER.DELETE.*.*", toStore, "end of a consumer: readers tidy up"},
+	{"$JS.API.CONSUMER.MSG.NEXT.*.*", toStorePull, "pull messages"},
+	{"$JS.ACK.>", toStore, "acknowledge a consumer's message"},
+	{"$JS.FC.>", toStore, "a push consumer's flow control"},
+}
+
+// operatorSubscribes: what is addressed to it, and the feed as it is written.
+//
+// Not in it, so refused: commands, queries and authorize, which carry secrets, and
+// $SRV, which would let it pose as the service. Nor ">", which holds all of these.
+var operatorSubscribes = []maySubscribe{
+	{inboxes, "answers, and what its consumers deliver"},
+	{"keyledger.events.>", "the feed, live"},
+}
+
+// identities are the users of one embedded server and the two accounts they are in.
+type identities struct {
+	store, clients *natsserver.Account
+	users          []*natsserver.NkeyUser
+	own            map[string]nkeys.KeyPair // by account; made for this process, in memory only
+}
+
+// newIdentities makes keyledger's own two users, one an account, and the operator,
+// whose public user nkey is given.
+//
+// keyledger's own may do everything in its account, but only over a connection made
+// inside the process: its seed is useless on the network even if it leaked.
+func newIdentities(operator string) (*identities, error) {
+	if !nkeys.IsValidPublicUserKey(operator) {
+		return nil, fmt.Errorf("make NATS identities: %q is not a public user nkey", operator)
+	}
+	ids := &identities{
+		store:   natsserver.NewAccount(natsAccountStore),
+		clients: natsserver.NewAccount(natsAccountClients),
+		own:     make(map[string]nkeys.KeyPair),
+	}
+	if err := ids.buildWall(); err != nil {
+		return nil, fmt.Errorf("make NATS identities: %w", err)
+	}
+	inProcess := map[string]struct{}{jwt.ConnectionTypeInProcess: {}}
+	for _, account := range []*natsserver.Account{ids.store, ids.clients} {
+		pair, err := nkeys.CreateUser()
+		if err != nil {
+			return nil, fmt.Errorf("make NATS identities: %w", err)
+		}
+		public, err := pair.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("make NATS identities: %w", err)
+		}
+		ids.own[account.Name] = pair
+		ids.users = append(ids.users, &natsserver.NkeyUser{Nkey: public, Account: account, AllowedConnectionTypes: inProcess})
+	}
+	ids.users = append(ids.users, &natsserver.NkeyUser{
+		Nkey:    operator,
+		Account: ids.clients,
+		Permissions: &natsserver.Permissions{
+			Publish:   &natsserver.SubjectPermission{Allow: publishable(operatorPublishes)},
+			Subscribe: &natsserver.SubjectPermission{Allow: subscribable(operatorSubscribes)},
+		},
+	})
+	return ids, nil
+}
+
+// buildWall lets the toStore rows cross from the clients to the store, and inboxes
+// and the feed back. Exports are open to the clients' account alone.
+//
+// The store answers a crossing request on a subject of its own making (_R_.…), which
+// NATS maps to the requester's reply subject in the clients' account. It forgets the
+// mapping with the answer, or, where more may come, some time after the last.
+func (ids *identities) buildWall() error {
+	to := []*natsserver.Account{ids.clients}
+	for _, row := range operatorPublishes {
+		answers, forget := natsserver.Singleton, forgetPull
+		switch row.way {
+		case toService, toGuard:
+			continue
+		case toStoreBatch:
+			answers, forget = natsserver.Streamed, forgetBatch
+		case toStorePull:
+			answers = natsserver.Streamed
+		}
+		// The import takes the kind of its answers from the export: export first.
+		if err := ids.store.AddServiceExportWithResponse(row.subject, answers, to); err != nil {
+			return fmt.Errorf("export %s: %w", row.subject, err)
+		}
+		if err := ids.store.SetServiceExportResponseThreshold(row.subject, forget); err != nil {
+			return fmt.Errorf("export %s: %w", row.subject, err)
+		}
+		if err := ids.clients.AddServiceImport(ids.store, row.subject, row.subject); err != nil {
+			return fmt.Errorf("import %s: %w", row.subject, err)
+		}
+	}
+	for _, row := range operatorSubscribes {
+		if err := ids.store.AddStreamExport(row.subject, to); err != nil {
+			return fmt.Errorf("export %s: %w", row.subject, err)
+		}
+		if err := ids.clients.AddMappedStreamImport(ids.store, row.subject, row.subject); err != nil {
+			return fmt.Errorf("import %s: %w", row.subject, err)
+		}
+	}
+	return nil
+}
+
+func publishable(rows []mayPublish) []string {
+	subjects := make([]string, len(rows))
+	for i, row := range rows {
+		subjects[i] = row.subject
+	}
+	return subjects
+}
+
+func subscribable(rows []maySubscribe) []string {
+	subjects := make([]string, len(rows))
+	for i, row := range rows {
+		subjects[i] = row.subject
+	}
+	return subjects
+}

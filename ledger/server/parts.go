@@ -1,0 +1,188 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger"
+	"github.com/keyledger/keyledger/ledger/service"
+	"github.com/keyledger/keyledger/ledger/writer"
+	"github.com/keyledger/keyledger/projections"
+	"github.com/keyledger/keyledger/webhooks"
+)
+
+// parts are what follows the log. Each has its own connection where it keeps many
+// publishes under way, so that it holds up nobody else.
+type parts struct {
+	views *projections.Views
+	feed  *projections.Feed
+	kv    *projections.KV
+	guard *webhooks.Guard
+	hooks *webhooks.Dispatcher
+	http  *webhooks.Client
+	conns []*nats.Conn
+}
+
+// openParts makes them; followers runs them.
+func (s *Server) openParts(streams []jetstream.StreamConfig) (err error) {
+	p := &s.parts
+	p.views = projections.NewViews(s.tail, partition, s.cfg.Logger)
+	feedConn, err := s.connectPart("keyledger feed")
+	if err != nil {
+		return err
+	}
+	p.feed, err = projections.NewFeed(projections.FeedConfig{
+		Conn: feedConn, Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
+		Stream: named(streams, store.StreamFeed(partition))[0],
+	})
+	if err != nil {
+		return err
+	}
+	kvConn, err := s.connectPart("keyledger buckets")
+	if err != nil {
+		return err
+	}
+	p.kv, err = projections.NewKV(projections.KVConfig{
+		Conn: kvConn, Views: p.views, Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
+		Streams: named(streams, "KV_"+store.BucketKeys, "KV_"+store.BucketBalances),
+	})
+	if err != nil {
+		return err
+	}
+	return s.openWebhooks()
+}
+
+// openWebhooks makes what delivers.
+func (s *Server) openWebhooks() (err error) {
+	p := &s.parts
+	if p.guard, err = webhooks.NewGuard(s.cfg.AllowEndpointNets); err != nil {
+		return err
+	}
+	p.http, err = webhooks.NewClient(webhooks.ClientConfig{Guard: p.guard, Version: Version, AllowHTTP: s.cfg.AllowHTTPEndpoints})
+	if err != nil {
+		return err
+	}
+	var schedule *webhooks.Schedule // nil: the contract's
+	if len(s.cfg.RetrySchedule) > 0 {
+		if schedule, err = webhooks.NewSchedule(s.cfg.RetrySchedule, 0, func() float64 { return 0 }); err != nil {
+			return err
+		}
+	}
+	conn, err := s.connectPart("keyledger webhooks")
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return err
+	}
+	p.hooks = webhooks.New(webhooks.Config{
+		JS: js, Tail: s.tail, Partition: partition, Sealer: s.sealer, Client: p.http,
+		Schedule: schedule, Logger: s.cfg.Logger, Disable: s.disableEndpoint,
+	})
+	return nil
+}
+
+// disableEndpoint is the ledger's own command, after a receiver answered 410 Gone.
+func (s *Server) disableEndpoint(ctx context.Context, account, endpoint, reason string) error {
+	replies := make(chan *events.Error, 1)
+	s.writer.Submit(&writer.Request{
+		Account: account, Verb: "endpoint.disable", Spec: &ledger.DisableEndpointSpec,
+		Command: ledger.NewDisableEndpoint(endpoint, reason), ID: ulid.Make(), Actor: "keyledger",
+		Done: func(r *writer.Reply) { replies <- r.Err },
+	})
+	select {
+	case err := <-replies:
+		if err != nil {
+			return err
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// connectPart opens a connection that Close closes.
+func (s *Server) connectPart(name string) (*nats.Conn, error) {
+	conn, err := s.nats.ConnectStore(name)
+	if err == nil {
+		s.parts.conns = append(s.parts.conns, conn)
+	}
+	return conn, err
+}
+
+// named picks streams by their names.
+func named(streams []jetstream.StreamConfig, names ...string) []jetstream.StreamConfig {
+	var out []jetstream.StreamConfig
+	for _, name := range names {
+		i := slices.IndexFunc(streams, func(c jetstream.StreamConfig) bool { return c.Name == name })
+		out = append(out, streams[i])
+	}
+	return out
+}
+
+// followers are the parts' loops: each runs until its context ends.
+func (s *Server) followers() []func(context.Context) error {
+	return []func(context.Context) error{s.parts.views.Run, s.parts.feed.Run, s.parts.kv.Run, s.parts.hooks.Run}
+}
+
+// waitFor waits until all that queries read has reached a sequence.
+func (s *Server) waitFor(ctx context.Context, sequence uint64) error {
+	if err := s.parts.views.Wait(ctx, sequence); err != nil {
+		return err
+	}
+	return s.parts.hooks.Wait(ctx, sequence)
+}
+
+// queries is the query table of the whole server.
+func (s *Server) queries() map[string]service.QueryFunc {
+	table := map[string]service.QueryFunc{"ledger.status": s.status}
+	for verb, answer := range s.parts.views.Queries() {
+		table[verb] = func(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
+			a, err := answer(ctx, &projections.Query{Account: account, Body: body})
+			return a.Result, a.Position, err
+		}
+	}
+	for verb, answer := range s.parts.hooks.Queries() {
+		table[verb] = service.QueryFunc(answer)
+	}
+	return table
+}
+
+// checkEndpoint says what is wrong with an endpoint's URL or headers, as far as it can
+// be told without a connection; each attempt checks the address it dials.
+func (s *Server) checkEndpoint(url string, headers map[string]string) error {
+	if _, err := s.parts.guard.CheckURL(url, s.cfg.AllowHTTPEndpoints); err != nil {
+		return err
+	}
+	return webhooks.CheckHeaders(headers)
+}
+
+// witnesses tells the writer what else has seen the log: the feed and the checkpoints of
+// webhook lanes, which are never ahead of what was acknowledged.
+func (s *Server) witnesses(ctx context.Context) ([]writer.Witness, error) {
+	var list []writer.Witness
+	stream, err := s.js.Stream(ctx, store.StreamFeed(partition))
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound): // it will be made anew
+	case err != nil:
+		return nil, err
+	default:
+		list = append(list, writer.Witness{Name: "feed", Ordinal: stream.CachedInfo().State.LastSeq})
+	}
+	sequence, hash, err := webhooks.Witness(ctx, s.js, partition)
+	if err != nil {
+		return nil, err
+	}
+	if sequence > 0 {
+		list = append(list, writer.Witness{Name: "last checkpoint of webhook lanes", Sequence: sequence, Hash: &hash})
+	}
+	return list, nil
+}

@@ -1,0 +1,46 @@
+package server
+
+import (
+	"context"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/ledger/writer"
+	"github.com/keyledger/keyledger/projections"
+	"github.com/keyledger/keyledger/webhooks"
+)
+
+// Status is what ledger.status answers: what an operator wants to see first.
+type Status struct {
+	Version   string `json:"version"`
+	Partition uint32 `json:"partition"`
+	Position  string `json:"position"` // acknowledged end of the log
+	Epoch     uint64 `json:"epoch"`
+	Events    uint64 `json:"events"` // in the log
+	HeadHash  string `json:"head_hash"`
+	// Sync says when a command is on the disk: "always" before its answer, or "lazy".
+	Sync string `json:"sync"`
+
+	Writer      writer.Stats         `json:"writer"`
+	Projections []projections.Status `json:"projections"`
+	Webhooks    webhooks.Stats       `json:"webhooks"`
+}
+
+func (s *Server) status(_ context.Context, account string, body []byte) (any, events.Position, *events.Error) {
+	if account != "_" {
+		return nil, events.Position{}, events.Errorf(events.InvalidArgument, "the status is the ledger's own: ask keyledger.query._.ledger.status")
+	}
+	if err := events.DecodeStrict(body, &struct{}{}); err != nil {
+		return nil, events.Position{}, err
+	}
+	end := s.tail.End()
+	sync := "always"
+	if s.cfg.UnsafeLazySync {
+		sync = "lazy"
+	}
+	return &Status{
+		Version: Version, Partition: partition, Position: end.Position().String(), Epoch: end.Epoch,
+		Events: end.Ordinal, HeadHash: end.Hash.String(), Sync: sync, Writer: s.writer.Stats(),
+		Projections: append(s.parts.views.Status(), s.parts.feed.Status(), s.parts.kv.Status()),
+		Webhooks:    s.parts.hooks.Stats(),
+	}, end.Position(), nil
+}

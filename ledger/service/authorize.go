@@ -1,0 +1,184 @@
+package service
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/ledger"
+	"github.com/keyledger/keyledger/ledger/writer"
+)
+
+// authorize handles keyledger.authorize: one item, or an array of independent ones.
+func (s *Service) authorize(r *request) {
+	if r.reply == "" {
+		return // an answer that nobody hears must not take credits
+	}
+	if body := bytes.TrimLeft(r.body, " \t\r\n"); len(body) > 0 && body[0] == '[' {
+		s.authorizeMany(r)
+		return
+	}
+	if len(r.body) > MaxCommandBytes {
+		r.fail(errTooLarge(len(r.body), MaxCommandBytes))
+		return
+	}
+	req, err := s.decodeAuthorize(r, r.body, true)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	req.Done = func(reply *writer.Reply) { r.answerAuthorize(reply) }
+	s.cfg.Writer.Submit(req)
+}
+
+// decodeAuthorize decodes and checks one item. Alone, the header's id serves.
+func (s *Service) decodeAuthorize(r *request, body []byte, alone bool) (*writer.Request, *events.Error) {
+	a := new(ledger.Authorize)
+	if err := events.DecodeStrict(body, a); err != nil {
+		return nil, err
+	}
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	req := &writer.Request{Authorize: a, Actor: operator, Deadline: r.deadline}
+	var err *events.Error
+	switch {
+	case a.ID != "":
+		req.Receipt = true
+		req.ID, err = parseID(a.ID)
+	case alone:
+		req.ID, req.Receipt, err = r.commandID()
+	default:
+		req.ID = ulid.Make()
+	}
+	if req.Receipt {
+		req.InputHash = inputHash(r.subject, body)
+	}
+	return req, err
+}
+
+// answerAuthorize gives one answer out. What is no answer (the id was reused, the log is
+// full, the outcome unknown) is an error reply.
+func (r *request) answerAuthorize(reply *writer.Reply) {
+	if reply.Err != nil {
+		r.fail(reply.Err)
+		return
+	}
+	answer := withPosition(reply)
+	r.answer(answer.AppendJSON(make([]byte, 0, 512)), reply.Position, reply.Replayed)
+}
+
+func withPosition(reply *writer.Reply) *ledger.Answer {
+	answer := &reply.Answer
+	answer.Position, answer.Replayed = reply.Position.String(), reply.Replayed
+	return answer
+}
+
+// many collects the answers to an array, in its order.
+type many struct {
+	r       *request
+	answers []*ledger.Answer // each written by who decided it, read after the last
+	left    atomic.Int64
+
+	mu     sync.Mutex       // guards all below
+	failed *events.Error    // an error that concerns the ledger, not an item
+	last   *events.Position // of the last item that was decided
+}
+
+func (s *Service) authorizeMany(r *request) {
+	if len(r.body) > MaxAuthorizeBytes {
+		r.fail(errTooLarge(len(r.body), MaxAuthorizeBytes))
+		return
+	}
+	var items []jsontext.Value
+	if err := events.DecodeStrict(r.body, &items); err != nil {
+		r.fail(err)
+		return
+	}
+	if len(items) == 0 || len(items) > MaxAuthorizeItems {
+		r.fail(events.Errorf(events.InvalidArgument, "the array has %d items, 1 to %d are allowed", len(items), MaxAuthorizeItems).
+			With("limit", MaxAuthorizeItems))
+		return
+	}
+	m := &many{r: r, answers: make([]*ledger.Answer, len(items))}
+	m.left.Store(int64(len(items)))
+	for i, item := range items {
+		req, err := s.decodeAuthorize(r, item, false)
+		if err != nil {
+			m.done(i, &ledger.Answer{Code: err.Code, Message: err.Message})
+			continue
+		}
+		req.Done = func(reply *writer.Reply) { m.reply(i, reply) }
+		s.cfg.Writer.Submit(req)
+	}
+}
+
+// reply takes one item's outcome. A refusal of the command id belongs to its item; what
+// the ledger cannot do at all is the whole call's error, after which every item can be
+// sent again with its id.
+func (m *many) reply(i int, reply *writer.Reply) {
+	if reply.Err == nil {
+		at := reply.Position
+		m.mu.Lock()
+		m.last = &at
+		m.mu.Unlock()
+		m.done(i, withPosition(reply))
+		return
+	}
+	switch reply.Err.Code {
+	case events.StorageFull, events.Unavailable, events.OutcomeUnknown:
+		m.worse(reply.Err)
+	}
+	m.done(i, &ledger.Answer{Code: reply.Err.Code, Message: reply.Err.Message})
+}
+
+// worse keeps the error that says the least: an unknown outcome before all others.
+func (m *many) worse(e *events.Error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failed == nil || e.Code == events.OutcomeUnknown {
+		m.failed = e
+	}
+}
+
+func (m *many) done(i int, answer *ledger.Answer) {
+	m.answers[i] = answer
+	if m.left.Add(-1) > 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failed != nil {
+		m.r.fail(m.unsettled(m.failed))
+		return
+	}
+	body := make([]byte, 0, 256*len(m.answers))
+	body = append(body, '[')
+	for i, a := range m.answers {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = a.AppendJSON(body)
+	}
+	body = append(body, ']')
+	at := events.Position{Index: events.NoIndex}
+	if m.last != nil {
+		at = *m.last
+	}
+	m.r.answer(body, at, false)
+}
+
+// unsettled is the error of a call of which some items have no answer. If any item may
+// have been charged, the whole is an unknown outcome.
+func (m *many) unsettled(err *events.Error) *events.Error {
+	for _, a := range m.answers {
+		if a.Allowed && err.Code != events.OutcomeUnknown {
+			return events.Errorf(events.OutcomeUnknown, "some items were decided and some were not (%s); retry with the same item ids", err.Message)
+		}
+	}
+	return err
+}

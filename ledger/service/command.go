@@ -1,0 +1,159 @@
+package service
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger"
+	"github.com/keyledger/keyledger/ledger/writer"
+)
+
+// operator is who gives commands, until identities have roles.
+const operator = "operator"
+
+var specs = func() map[string]*ledger.Spec {
+	m := map[string]*ledger.Spec{}
+	for i := range ledger.Commands {
+		m[ledger.Commands[i].Verb] = &ledger.Commands[i].Spec
+	}
+	return m
+}()
+
+// Verbs returns every command's verb, in the order of the table.
+func Verbs() []string {
+	var list []string
+	for i := range ledger.Commands {
+		list = append(list, ledger.Commands[i].Verb)
+	}
+	return list
+}
+
+// command handles keyledger.cmd.<account>.<noun>.<verb>.
+func (s *Service) command(r *request) {
+	req, secret, err := s.decodeCommand(r)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	req.Done = func(reply *writer.Reply) { r.answerCommand(reply, secret) }
+	s.cfg.Writer.Submit(req)
+}
+
+// decodeCommand does all that can be done before it is the command's turn: size, JSON
+// and fields, id form, and what the edge adds.
+func (s *Service) decodeCommand(r *request) (req *writer.Request, secret string, err *events.Error) {
+	if len(r.body) > MaxCommandBytes {
+		return nil, "", errTooLarge(len(r.body), MaxCommandBytes)
+	}
+	account, verb, ok := parseSubject(r.subject, store.SubjectCommand)
+	if !ok {
+		return nil, "", events.Errorf(events.InvalidArgument, "the subject must be keyledger.cmd.<account>.<noun>.<verb>")
+	}
+	spec := specs[verb]
+	if spec == nil {
+		return nil, "", errUnknownVerb("command", verb, Verbs())
+	}
+	if !ledger.ValidAccount(account) {
+		return nil, "", events.Errorf(events.InvalidArgument, "an account id has 1 to 64 of A-Z a-z 0-9 _ - and is not _ alone")
+	}
+	cmd := spec.New()
+	if err := events.DecodeStrict(r.body, cmd); err != nil {
+		return nil, "", err
+	}
+	if err := s.checkEndpoint(cmd); err != nil {
+		return nil, "", err
+	}
+	if err := cmd.Validate(); err != nil {
+		return nil, "", err
+	}
+	id, receipt, err := r.commandID()
+	if err != nil {
+		return nil, "", err
+	}
+	req = &writer.Request{
+		Account: account, Verb: verb, Spec: spec, Command: cmd,
+		ID: id, Receipt: receipt, Actor: operator, Deadline: r.deadline,
+	}
+	if receipt {
+		req.InputHash = inputHash(r.subject, r.body)
+	}
+	return req, s.complete(account, cmd), nil
+}
+
+// checkEndpoint checks what only the package that delivers can judge.
+func (s *Service) checkEndpoint(cmd ledger.Command) *events.Error {
+	c, ok := cmd.(*ledger.RegisterEndpoint)
+	if !ok || c.URL == "" || len(c.URL) > ledger.MaxURLBytes || len(c.Headers) > ledger.MaxHeaders {
+		return nil
+	}
+	if err := s.cfg.CheckEndpoint(c.URL, c.Headers); err != nil {
+		return events.Errorf(events.InvalidArgument, "%v", err)
+	}
+	return nil
+}
+
+// complete gives a command what must not depend on the state and is not in its body:
+// fresh ids, secrets and sealed values. It happens once a command, so that a command
+// that is decided again gets the same ones. The secret it returns is shown once.
+func (s *Service) complete(account string, cmd ledger.Command) (secret string) {
+	switch c := cmd.(type) {
+	case *ledger.CreateKey:
+		var random [32]byte
+		rand.Read(random[:])
+		c.KeyID = ulid.Make()
+		secret = ledger.NewSecret(c.Environment, account, c.KeyID, random)
+		c.Hash, c.Prefix = sha256.Sum256([]byte(secret)), ledger.SecretPrefix(secret)
+	case *ledger.RegisterEndpoint:
+		secret = s.completeEndpoint(account, c)
+	}
+	return secret
+}
+
+func (s *Service) completeEndpoint(account string, c *ledger.RegisterEndpoint) (secret string) {
+	var random [32]byte
+	rand.Read(random[:])
+	secret = s.cfg.EndpointSecret(random)
+	e := &events.Endpoint{ID: ledger.EndpointIDPrefix + ulid.Make().String(), Headers: c.HeaderNames()}
+	e.SealedSecret = s.cfg.Sealer.Seal(account, e.ID, "secret", random[:])
+	// The URL was checked; what stands behind "?" may be a token and is sealed.
+	if u, err := url.Parse(c.URL); err == nil {
+		if u.RawQuery != "" {
+			e.SealedQuery = s.cfg.Sealer.Seal(account, e.ID, "query", []byte(u.RawQuery))
+		}
+		u.RawQuery, u.ForceQuery = "", false
+		e.URL = u.String()
+	}
+	for _, name := range e.Headers {
+		e.SealedHeaders = append(e.SealedHeaders, s.cfg.Sealer.Seal(account, e.ID, "header/"+name, []byte(c.Headers[name])))
+	}
+	c.Endpoint = e
+	return secret
+}
+
+// answerCommand gives a command's reply out. A secret is in the first answer only.
+func (r *request) answerCommand(reply *writer.Reply, secret string) {
+	if reply.Err != nil {
+		r.fail(reply.Err)
+		return
+	}
+	result := ledger.Result{Data: reply.Data, Secret: secret, Omitted: secret != "" && reply.Replayed}
+	body, err := result.AppendJSON(make([]byte, 0, 512))
+	r.answerEncoded(body, err, reply.Position, reply.Replayed)
+}
+
+func errTooLarge(got, most int) *events.Error {
+	return events.Errorf(events.InvalidArgument, "the body has %d bytes, at most %d are allowed", got, most).With("limit", most)
+}
+
+func errUnknownVerb(what, verb string, known []string) *events.Error {
+	slices.Sort(known)
+	return events.Errorf(events.InvalidArgument, "unknown %s %.80q; known are %s", what, verb, strings.Join(known, ", ")).
+		With("verbs", known)
+}

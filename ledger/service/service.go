@@ -1,0 +1,214 @@
+// Package service is keyledger on NATS: a micro service (ADR-32) with one endpoint for
+// commands, one for queries and one for authorize. One generic handler decodes, checks
+// and hands on; the tables it works from are ledger.Commands and Config.Queries.
+package service
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger/writer"
+)
+
+// Limits of requests.
+const (
+	MaxCommandBytes   = 64 << 10
+	MaxAuthorizeBytes = 512 << 10 // of an array
+	MaxAuthorizeItems = 1000
+
+	DefaultTimeout = 5 * time.Second
+	MaxTimeout     = time.Minute
+
+	maxQueries = 256 // running or waiting at once
+)
+
+// Name is the micro service's name.
+const Name = "keyledger"
+
+// QueryFunc answers one query from a view, with the position the answer is true at.
+type QueryFunc func(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error)
+
+// Config is what a Service works with. All members are required.
+type Config struct {
+	Conn    *nats.Conn // keyledger's own
+	Writer  *writer.Writer
+	Version string
+	Logger  *slog.Logger
+	Sealer  *events.Sealer
+
+	// Queries is the query table: verb to answer.
+	Queries map[string]QueryFunc
+	// WaitFor waits until the views have reached a sequence.
+	WaitFor func(ctx context.Context, sequence uint64) error
+	// EndpointSecret writes a webhook signing secret from 32 random bytes.
+	EndpointSecret func(random [32]byte) string
+	// CheckEndpoint says what is wrong with an endpoint's URL and custom headers.
+	CheckEndpoint func(url string, headers map[string]string) error
+}
+
+// Service is the running micro service.
+type Service struct {
+	cfg     Config
+	micro   micro.Service
+	queries *semaphore.Weighted
+}
+
+// Start registers the service: from now on it is reachable.
+func Start(cfg Config) (*Service, error) {
+	s := &Service{cfg: cfg, queries: semaphore.NewWeighted(maxQueries)}
+	m, err := micro.AddService(cfg.Conn, micro.Config{
+		Name: Name, Version: cfg.Version, Description: "API keys, credits and webhooks in one provable log",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("register the micro service: %w", err)
+	}
+	s.micro = m
+	endpoints := []struct {
+		name, subject string
+		handle        func(*request)
+	}{
+		{"command", store.SubjectCommand + ">", s.command},
+		{"query", store.SubjectQuery + ">", s.query},
+		{"authorize", store.SubjectAuthorize, s.authorize},
+	}
+	for _, e := range endpoints {
+		err := m.AddEndpoint(e.name, s.handler(e.handle), micro.WithEndpointSubject(e.subject),
+			micro.WithEndpointPendingLimits(-1, 256<<20))
+		if err != nil {
+			return nil, fmt.Errorf("register endpoint %s: %w", e.name, err)
+		}
+	}
+	return s, nil
+}
+
+// Stop takes the service off NATS: nothing new comes in. What was handed to the writer
+// is still answered.
+func (s *Service) Stop() error { return s.micro.Stop() }
+
+// request is one message on its way to its answer.
+type request struct {
+	s        *Service
+	subject  string
+	reply    string
+	header   micro.Headers
+	body     []byte
+	deadline time.Time
+}
+
+func (s *Service) handler(f func(*request)) micro.HandlerFunc {
+	return func(m micro.Request) {
+		r := &request{s: s, subject: m.Subject(), reply: m.Reply(), header: m.Headers(), body: m.Data()}
+		if !replySafe(r.reply) {
+			s.cfg.Logger.Warn("ignored a request whose reply subject is no inbox (_INBOX.…)", "subject", r.subject, "reply", r.reply)
+			return
+		}
+		timeout := DefaultTimeout
+		if text := r.header.Get(store.HeaderTimeout); text != "" {
+			d, err := time.ParseDuration(text)
+			if err != nil || d <= 0 || d > MaxTimeout {
+				r.fail(events.Errorf(events.InvalidArgument, "%s must be a duration such as 5s, at most %s", store.HeaderTimeout, MaxTimeout))
+				return
+			}
+			timeout = d
+		}
+		r.deadline = time.Now().Add(timeout)
+		f(r)
+	}
+}
+
+// replySafe says whether an answer may be published there: only to an inbox. Anywhere
+// else the answer, sent with keyledger's own rights, could do what the caller may not.
+func replySafe(reply string) bool {
+	return reply == "" || strings.HasPrefix(reply, "_INBOX.")
+}
+
+// commandID reads the caller's id, or makes one.
+func (r *request) commandID() (id ulid.ULID, receipt bool, err *events.Error) {
+	text := r.header.Get(store.HeaderCommandID)
+	if text == "" {
+		return ulid.Make(), false, nil
+	}
+	id, err = parseID(text)
+	return id, true, err
+}
+
+// parseID reads a command id: a ULID in its canonical form.
+func parseID(text string) (ulid.ULID, *events.Error) {
+	id, err := ulid.ParseStrict(text)
+	if err != nil || id.String() != text {
+		return id, events.Errorf(events.InvalidArgument, "the command id must be a ULID, 26 characters of 0-9 A-Z without I L O U")
+	}
+	return id, nil
+}
+
+// inputHash is SHA-256(subject, NUL, body).
+func inputHash(subject string, body []byte) store.Hash {
+	h := sha256.New()
+	h.Write([]byte(subject))
+	h.Write([]byte{0})
+	h.Write(body)
+	return store.Hash(h.Sum(nil))
+}
+
+// answer publishes a result.
+func (r *request) answer(body []byte, at events.Position, replayed bool) {
+	if r.reply == "" {
+		return
+	}
+	header := nats.Header{store.HeaderPosition: {at.String()}}
+	if replayed {
+		header[store.HeaderReplayed] = []string{"true"}
+	}
+	r.publish(header, body)
+}
+
+// answerEncoded publishes a result, or says that it could not be encoded.
+func (r *request) answerEncoded(body []byte, err error, at events.Position, replayed bool) {
+	if err != nil {
+		r.s.cfg.Logger.Error("cannot encode an answer", "subject", r.subject, "error", err)
+		r.fail(events.Errorf(events.Unavailable, "the answer could not be encoded"))
+		return
+	}
+	r.answer(body, at, replayed)
+}
+
+// fail publishes a refusal.
+func (r *request) fail(e *events.Error) {
+	if r.reply == "" {
+		r.s.cfg.Logger.Info("refused a request that has no reply subject", "subject", r.subject, "code", e.Code, "message", e.Message)
+		return
+	}
+	body, err := events.Encode(map[string]any{"error": e})
+	if err != nil {
+		r.s.cfg.Logger.Error("cannot encode a refusal", "subject", r.subject, "error", err)
+		return
+	}
+	r.publish(nats.Header{
+		store.HeaderErrorCode: {fmt.Sprint(e.Code.Status())},
+		store.HeaderError:     {e.Message},
+	}, body)
+}
+
+func (r *request) publish(header nats.Header, body []byte) {
+	err := r.s.cfg.Conn.PublishMsg(&nats.Msg{Subject: r.reply, Header: header, Data: body})
+	if err != nil {
+		r.s.cfg.Logger.Warn("cannot publish an answer", "subject", r.subject, "error", err)
+	}
+}
+
+// parseSubject splits <prefix><account>.<noun>.<verb>.
+func parseSubject(subject, prefix string) (account, verb string, ok bool) {
+	account, verb, ok = strings.Cut(strings.TrimPrefix(subject, prefix), ".")
+	return account, verb, ok && strings.Count(verb, ".") == 1
+}
