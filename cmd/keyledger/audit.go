@@ -1,0 +1,250 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// partition is the one there is for now.
+const partition = 0
+
+func auditCommand(a *app) *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "audit",
+		Short: "Replay and verify the log",
+		Long: `Replay and verify the log. Both read the stored commits themselves, not a view of them,
+and check each one: its hash, that it follows the one before, and that none is missing.`,
+		Example: "  keyledger audit verify\n  keyledger audit replay --account acme --type 'credit.*'",
+	}, auditReplay(a), auditVerify(a))
+}
+
+// openLog opens the log and looks up its end.
+func (a *app) openLog(cmd *cobra.Command) (log store.Log, last uint64, closeLog func(), err error) {
+	conn, err := a.connect(cmd)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
+	defer cancel()
+	if log, err = openLogOn(ctx, conn); err == nil {
+		last, err = log.Last(ctx)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, 0, nil, err
+	}
+	return log, last, conn.Close, nil
+}
+
+// openLogOn opens the log over a connection.
+func openLogOn(ctx context.Context, conn *nats.Conn) (store.Log, error) {
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, err
+	}
+	log, err := store.OpenJetStream(ctx, js, partition)
+	if err != nil {
+		return nil, fmt.Errorf("%w; is keyledger on this NATS server (keyledger serve)?", err)
+	}
+	return log, nil
+}
+
+// verified is what audit verify found.
+type verified struct {
+	Partition uint32      `json:"partition"`
+	Commits   uint64      `json:"commits"`
+	Events    uint64      `json:"events"`
+	Epochs    uint64      `json:"epochs"` // how many writers the log has had
+	Position  string      `json:"position"`
+	Hash      store.Hash  `json:"hash"`
+	Time      events.Time `json:"time"` // of the last commit
+}
+
+func auditVerify(a *app) *cobra.Command {
+	return a.verb(&cobra.Command{
+		Use:   "verify",
+		Short: "Check every commit of the log",
+		Long: `Check every commit of the log, from the first to the last: its hash, that it follows the
+one before, and that none is missing. It ends with exit code 1 and names the first bad
+position if any. Keep the position and hash it prints: a log that later lacks that
+position, or has another hash there, has been changed.`,
+		Example: "  keyledger audit verify\n  keyledger audit verify --json",
+		Args:    arguments(),
+	}, func(cmd *cobra.Command, _ []string) error {
+		log, last, closeLog, err := a.openLog(cmd)
+		if err != nil {
+			return err
+		}
+		defer closeLog()
+		found, err := verify(cmd.Context(), log, last, a.newProgress())
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return printJSON(a.out, found)
+		}
+		t := newTable(a.out)
+		t.row("intact", "yes")
+		t.row("commits", grouped(int64(found.Commits)))
+		t.row("events", grouped(int64(found.Events)))
+		t.row("epochs", grouped(int64(found.Epochs)))
+		t.row("head", found.Position)
+		t.row("hash", found.Hash)
+		t.row("time", found.Time)
+		return t.w.Flush()
+	})
+}
+
+// verify walks the whole log.
+func verify(ctx context.Context, log store.Log, last uint64, p *progress) (*verified, error) {
+	chain := store.Chain{Partition: partition}
+	found := &verified{Partition: partition}
+	p.begin("checking commits")
+	defer p.clear()
+	err := store.ReadChecked(ctx, log, &chain, last, func(c *store.Commit) error {
+		if len(c.Entries) == 0 {
+			found.Epochs++
+		}
+		found.Commits++
+		p.at(int(c.Sequence), int(last))
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	found.Events, found.Position, found.Hash, found.Time = chain.Ordinal, chain.Position().String(), chain.Hash, chain.Time
+	return found, ctx.Err()
+}
+
+func auditReplay(a *app) *cobra.Command {
+	var f replayFlags
+	var raw bool
+	c := a.verb(&cobra.Command{
+		Use:   "replay",
+		Short: "Print history, one event a line",
+		Long: `Print history: one event a line, oldest first, as a CloudEvent in JSON, with the same
+members that webhooks and the feed have.
+
+--raw prints one commit a line instead, whole, that holds an event which fits:
+  {"partition","sequence","epoch","writer","nonce","previous_sequence","previous_hash",
+   "ordinal","time","hash",
+   "entries":[{"command_id","receipt","command","input_hash","account","actor","outcome",
+     "events":[the CloudEvents of the entry]}]}
+A commit without entries is the start of a writer's epoch. Its hash is that of the stored
+bytes, so it cannot be computed from this JSON: audit verify checks it.`,
+		Example: `  keyledger audit replay --account acme --type 'credit.*' --from-time 2026-01-01T00:00:00Z
+  keyledger audit replay --key key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB
+  keyledger audit replay --from-position 0:40 --to-position 0:42.3 --raw`,
+		Args: arguments(),
+	}, func(cmd *cobra.Command, _ []string) error {
+		filter, err := f.filter()
+		if err != nil {
+			return err
+		}
+		log, last, closeLog, err := a.openLog(cmd)
+		if err != nil {
+			return err
+		}
+		defer closeLog()
+		return a.replay(cmd.Context(), log, last, filter, raw)
+	})
+	flags := c.Flags()
+	flags.StringVar(&f.account, "account", "", "only events of this `ACCOUNT`")
+	flags.StringVar(&f.key, "key", "", "only events of this `KEY`, debits made with it included")
+	flags.StringVar(&f.eventType, "type", "*", "only events of this `TYPE`, such as credit.debited or credit.*")
+	flags.StringVar(&f.fromPosition, "from-position", "", "first `POSITION`, such as 0:42.0 or 0:42")
+	flags.StringVar(&f.toPosition, "to-position", "", "last `POSITION`, included")
+	flags.StringVar(&f.fromTime, "from-time", "", "first `TIME`, RFC 3339")
+	flags.StringVar(&f.toTime, "to-time", "", "last `TIME`, RFC 3339, included")
+	flags.BoolVar(&raw, "raw", false, "print commits")
+	return c
+}
+
+// replay prints what the filter lets pass.
+func (a *app) replay(ctx context.Context, log store.Log, last uint64, filter *replayFilter, raw bool) error {
+	chain, last, err := filter.bounds(ctx, log, last)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(a.out, 64<<10)
+	p := a.newProgress()
+	p.live = p.live && !isTerminal(a.out) // lines that scroll by are progress enough
+	p.begin("replaying commits")
+	defer p.clear()
+	print := printEvents
+	if raw {
+		print = printCommit
+	}
+	err = store.ReadChecked(ctx, log, &chain, last, func(c *store.Commit) error {
+		p.at(int(c.Sequence), int(last))
+		if err := print(w, c, filter); err != nil {
+			return err
+		}
+		return ctx.Err()
+	})
+	if flushErr := w.Flush(); err == nil {
+		err = flushErr
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	return err
+}
+
+// replayFlags are the filters as they were given.
+type replayFlags struct {
+	account, key, eventType                    string
+	fromPosition, toPosition, fromTime, toTime string
+}
+
+// filter checks them.
+func (f *replayFlags) filter() (*replayFilter, error) {
+	out := &replayFilter{account: f.account, key: f.key, eventType: f.eventType}
+	if !events.ValidFilter(f.eventType) {
+		return nil, usagef("--type %q fits no event: it must be a type such as credit.debited, <noun>.* or *", f.eventType)
+	}
+	var err error
+	if out.from, err = position("from-position", f.fromPosition); err != nil {
+		return nil, err
+	}
+	if out.to, err = position("to-position", f.toPosition); err != nil {
+		return nil, err
+	}
+	if out.fromTime, err = moment("from-time", f.fromTime); err != nil {
+		return nil, err
+	}
+	out.toTime, err = moment("to-time", f.toTime)
+	return out, err
+}
+
+// position reads a flag with a position; the zero one stands for none.
+func position(flag, text string) (events.Position, error) {
+	if text == "" {
+		return events.Position{Index: events.NoIndex}, nil
+	}
+	at, err := events.ParsePosition(text)
+	if err != nil || at.Partition != partition || at.Sequence == 0 {
+		return at, usagef("--%s %q must be a position such as 0:42.0, or 0:42 for a whole commit", flag, text)
+	}
+	return at, nil
+}
+
+func moment(flag, text string) (events.Time, error) {
+	if text == "" {
+		return 0, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return 0, usagef("--%s %q must be a time such as 2026-01-31T12:00:00Z", flag, text)
+	}
+	return events.At(t), nil
+}

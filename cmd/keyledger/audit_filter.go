@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sort"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// replayFilter says which events are replayed. Zero members let all pass.
+type replayFilter struct {
+	account, key, eventType string
+	from, to                events.Position // to is included
+	fromTime, toTime        events.Time     // toTime is included
+}
+
+// bounds finds the commits worth reading: the chain before the first, and the last.
+func (f *replayFilter) bounds(ctx context.Context, log store.Log, last uint64) (store.Chain, uint64, error) {
+	first := max(f.from.Sequence, 1)
+	if f.to.Sequence != 0 {
+		last = min(last, f.to.Sequence)
+	}
+	// Commit time never goes back, so the ends of a span of time can be searched for.
+	after := func(limit events.Time) (uint64, error) {
+		var failed error
+		n := sort.Search(int(last), func(i int) bool {
+			c, err := getCommit(ctx, log, uint64(i)+1)
+			if err != nil {
+				failed = err
+				return true
+			}
+			return c.Time > limit
+		})
+		return uint64(n) + 1, failed
+	}
+	if f.fromTime != 0 {
+		sequence, err := after(f.fromTime - 1)
+		if err != nil {
+			return store.Chain{}, 0, err
+		}
+		first = max(first, sequence)
+	}
+	if f.toTime != 0 {
+		sequence, err := after(f.toTime)
+		if err != nil {
+			return store.Chain{}, 0, err
+		}
+		last = min(last, sequence-1)
+	}
+	start := store.Chain{Partition: partition}
+	switch {
+	case first > last:
+		return start, 0, nil
+	case first == 1:
+		return start, last, nil
+	}
+	before, err := getCommit(ctx, log, first-1)
+	if err != nil {
+		return store.Chain{}, 0, err
+	}
+	return store.ChainAt(before), last, nil
+}
+
+// getCommit reads one commit by its sequence.
+func getCommit(ctx context.Context, log store.Log, sequence uint64) (*store.Commit, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	data, err := log.Get(ctx, sequence)
+	if err != nil {
+		return nil, fmt.Errorf("read commit %d:%d: %w; \"keyledger audit verify\" tells whether the log is damaged", partition, sequence, err)
+	}
+	c, err := store.Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("read commit %d:%d: %w; \"keyledger audit verify\" tells whether the log is damaged", partition, sequence, err)
+	}
+	return c, nil
+}
+
+// passes says whether an event is to be replayed. Its time was looked at by bounds.
+func (f *replayFilter) passes(e *events.CloudEvent) bool {
+	at := e.Position
+	switch {
+	case f.account != "" && e.Account != f.account,
+		f.key != "" && e.Subject != f.key,
+		!events.Matches(f.eventType, e.Type),
+		at.Sequence == f.from.Sequence && at.Index < f.from.Index,
+		at.Sequence == f.to.Sequence && f.to.Index != events.NoIndex && at.Index > f.to.Index:
+		return false
+	}
+	return true
+}
+
+// everything says whether no event is left out for what it is.
+func (f *replayFilter) everything() bool {
+	return f.account == "" && f.key == "" && f.eventType == "*"
+}
+
+// printEvents prints a commit's events that pass, as structured CloudEvents.
+func printEvents(w io.Writer, c *store.Commit, f *replayFilter) error {
+	return c.Each(func(e *events.CloudEvent) error {
+		if !f.passes(e) {
+			return nil
+		}
+		body, err := e.Structured()
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(append(body, '\n'))
+		return err
+	})
+}
+
+// rawCommit is a line of audit replay --raw.
+type rawCommit struct {
+	*store.Commit
+	Entries []rawEntry `json:"entries"` // instead of the commit's own
+}
+
+type rawEntry struct {
+	*store.Entry
+	Events []jsontext.Value `json:"events"`
+}
+
+// printCommit prints a commit whole, if one of its events passes.
+func printCommit(w io.Writer, c *store.Commit, f *replayFilter) error {
+	out := rawCommit{Commit: c, Entries: make([]rawEntry, len(c.Entries))}
+	passes := f.everything()
+	entry := 0
+	err := c.Each(func(e *events.CloudEvent) error {
+		passes = passes || f.passes(e)
+		body, err := e.Structured()
+		if err != nil {
+			return err
+		}
+		for len(out.Entries[entry].Events) == len(c.Entries[entry].Events) {
+			entry++
+		}
+		out.Entries[entry].Events = append(out.Entries[entry].Events, body)
+		return nil
+	})
+	if err != nil || !passes {
+		return err
+	}
+	for i := range c.Entries {
+		out.Entries[i].Entry = &c.Entries[i]
+	}
+	return printJSON(w, out)
+}
+
+// printJSON prints one line of JSON.
+func printJSON(w io.Writer, v any) error {
+	body, err := events.Encode(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(body, '\n'))
+	return err
+}

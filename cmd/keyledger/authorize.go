@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyledger/keyledger/ledger"
+	"github.com/keyledger/keyledger/ledger/client"
+)
+
+func authorizeCommand(a *app) *cobra.Command {
+	var body ledger.Authorize
+	var cost, units int64
+	c := a.verb(&cobra.Command{
+		Use:   "authorize SECRET",
+		Short: "Decide one request as a gateway does: may this key do this, and take the credits",
+		Long: `Decide one request as a gateway does: may this key do this, and take the credits.
+It ends with exit code 1 when the request is refused. Give - for the secret to have it
+read from standard input, which keeps it out of the shell's history and the process list.`,
+		Example: `  keyledger authorize kl_test_… --product payments --access read
+  keyledger authorize - --ip 203.0.113.7 --cost 250 < secret.txt`,
+		Args: arguments("SECRET"),
+	}, func(cmd *cobra.Command, args []string) (err error) {
+		if body.Secret, err = a.secret(args[0]); err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("cost") {
+			body.Cost = &cost
+		}
+		if cmd.Flags().Changed("units") {
+			body.Units = &units
+		}
+		id, err := commandID(cmd)
+		if err != nil {
+			return err
+		}
+		body.ID = id.String()
+		return a.with(cmd, func(ctx context.Context, c *client.Client) error {
+			answer, err := c.Authorize(ctx, &body)
+			if err != nil {
+				return unsettled(err, id)
+			}
+			return a.showAnswer(answer)
+		})
+	})
+	flags := c.Flags()
+	flags.StringVar(&body.Product, "product", "", "`PRODUCT` the request is for")
+	flags.StringVar(&body.Access, "access", "", "`ACCESS` it needs: read or write")
+	withDefault(flags, "access", "write")
+	flags.StringVar(&body.IP, "ip", "", "`ADDRESS` it came from")
+	flags.Int64Var(&cost, "cost", 0, "what it costs")
+	withDefault(flags, "cost", "the plan's price for each unit")
+	flags.Int64Var(&units, "units", 1, "how many units it asks for")
+	flags.StringVar(&body.Reference, "reference", "", "`TEXT` of your own")
+	return withID(c)
+}
+
+// secret is the argument, or the first line of standard input for "-".
+func (a *app) secret(argument string) (string, error) {
+	if argument != "-" {
+		return argument, nil
+	}
+	const most = 4096 // bytes
+	line, err := bufio.NewReader(io.LimitReader(a.in, most)).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return "", fmt.Errorf("read the secret from standard input: %w", err)
+	}
+	if line = strings.TrimSpace(line); line == "" {
+		return "", usagef("SECRET is -, but there is none on standard input")
+	}
+	return line, nil
+}
+
+// showAnswer prints a decision. A refusal ends the command with exit code 1.
+func (a *app) showAnswer(answer *ledger.Answer) error {
+	reply := &client.Reply{Body: answer.AppendJSON(nil), Position: answer.Position, Replayed: answer.Replayed}
+	err := a.show(reply, answer, func(t *table) {
+		decision := "allowed"
+		if !answer.Allowed {
+			decision = "refused: " + string(answer.Code)
+		}
+		if answer.Message != "" {
+			decision += ": " + answer.Message
+		}
+		t.row("decision", decision)
+		if answer.Account != "" {
+			t.row("account", answer.Account+", "+answer.Environment)
+			t.row("key", answer.Key)
+			t.row("cost", answer.Cost)
+		}
+		if answer.Balance != nil {
+			t.row("available", *answer.Balance)
+		}
+		if r := answer.Rate; r != nil {
+			t.row("rate", fmt.Sprintf("%d of %d left, full in %d ms", r.Remaining, r.Limit, r.ResetMS))
+		}
+		if answer.Debit != "" {
+			t.row("debit", answer.Debit)
+		}
+	})
+	if err == nil && !answer.Allowed {
+		return errTold
+	}
+	return err
+}

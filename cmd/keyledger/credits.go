@@ -1,0 +1,131 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/ledger"
+	"github.com/keyledger/keyledger/ledger/client"
+)
+
+func creditsCommand(a *app) *cobra.Command {
+	return group(&cobra.Command{
+		Use:     "credits",
+		Short:   "Grant and take credits, and show balances",
+		Example: "  keyledger credits grant acme 2000\n  keyledger credits balance acme",
+	}, creditsGrant(a), creditsDebit(a), creditsBalance(a))
+}
+
+func creditsGrant(a *app) *cobra.Command {
+	var body ledger.GrantCredit
+	c := a.verb(&cobra.Command{
+		Use:   "grant ACCOUNT AMOUNT",
+		Short: "Add credits to a balance",
+		Example: `  keyledger credits grant acme 2000
+  keyledger credits grant acme 500 --environment live --category promotional --priority -10 --reference WELCOME`,
+		Args: arguments("ACCOUNT", "AMOUNT"),
+	}, func(cmd *cobra.Command, args []string) (err error) {
+		if body.Amount, err = parseAmount(args[1]); err != nil {
+			return err
+		}
+		return a.command(cmd, args[0], "credit.grant", body, func(reply *client.Reply) error {
+			var out client.Granted
+			return a.show(reply, &out, func(t *table) {
+				t.row("grant", out.Grant.ID)
+				t.row("amount", out.Grant.Amount)
+				balanceRows(t, out.Balance)
+			})
+		})
+	})
+	flags := c.Flags()
+	environmentFlag(c, &body.Environment)
+	assetFlag(c, &body.Asset)
+	flags.StringVar(&body.Grant, "grant", "", "`GRANT`: an id of your own, grant_ and a ULID, so that an invoice grants once")
+	withDefault(flags, "grant", "a new one")
+	flags.Int64Var(&body.Priority, "priority", 0, "low is drawn first")
+	flags.StringVar(&body.Category, "category", events.Paid, "`CATEGORY`: paid or promotional")
+	flags.StringVar(&body.Reference, "reference", "", "`TEXT` of your own, such as an invoice number")
+	return withID(c)
+}
+
+func creditsDebit(a *app) *cobra.Command {
+	var body ledger.DebitCredit
+	c := a.verb(&cobra.Command{
+		Use:     "debit ACCOUNT AMOUNT",
+		Short:   "Take credits from a balance",
+		Example: "  keyledger credits debit acme 250 --reference \"report 7\"",
+		Args:    arguments("ACCOUNT", "AMOUNT"),
+	}, func(cmd *cobra.Command, args []string) (err error) {
+		if body.Amount, err = parseAmount(args[1]); err != nil {
+			return err
+		}
+		return a.command(cmd, args[0], "credit.debit", body, func(reply *client.Reply) error {
+			var out client.Debited
+			return a.show(reply, &out, func(t *table) {
+				t.row("debit", out.Debit.ID)
+				t.row("amount", out.Debit.Amount)
+				for _, draw := range out.Debit.Drawn {
+					t.row("drawn from", draw.Grant+": "+strconv.FormatInt(draw.Amount, 10))
+				}
+				balanceRows(t, out.Balance)
+			})
+		})
+	})
+	environmentFlag(c, &body.Environment)
+	assetFlag(c, &body.Asset)
+	c.Flags().StringVar(&body.Key, "key", "", "`KEY` it was used with")
+	c.Flags().StringVar(&body.Product, "product", "", "`PRODUCT` it paid")
+	c.Flags().StringVar(&body.Reference, "reference", "", "`TEXT` of your own")
+	return withID(c)
+}
+
+func creditsBalance(a *app) *cobra.Command {
+	var environment, asset string
+	c := a.verb(&cobra.Command{
+		Use:     "balance ACCOUNT",
+		Short:   "Show a balance",
+		Example: "  keyledger credits balance acme --environment live",
+		Args:    arguments("ACCOUNT"),
+	}, func(cmd *cobra.Command, args []string) error {
+		body := map[string]string{"environment": environment, "asset": asset}
+		return a.query(cmd, args[0], "balance.get", body, func(reply *client.Reply) error {
+			var out struct {
+				Balance struct {
+					events.Balance
+					Grants []struct {
+						ID        string      `json:"id"`
+						Remaining int64       `json:"remaining"`
+						ExpiresAt events.Time `json:"expires_at"`
+					} `json:"grants"`
+				} `json:"balance"`
+			}
+			return a.show(reply, &out, func(t *table) {
+				balanceRows(t, out.Balance.Balance)
+				for _, g := range out.Balance.Grants {
+					t.row("left of", g.ID+": "+strconv.FormatInt(g.Remaining, 10))
+				}
+			})
+		})
+	})
+	environmentFlag(c, &environment)
+	assetFlag(c, &asset)
+	return c
+}
+
+func balanceRows(t *table, b events.Balance) {
+	t.row("balance", b.Environment+" "+b.Asset)
+	t.row("posted", b.Posted)
+	t.row("held", b.Held)
+	t.row("available", b.Available)
+}
+
+// parseAmount reads an amount. What amounts there may be, the ledger says.
+func parseAmount(text string) (int64, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, usagef("AMOUNT %q must be a whole number, in the asset's smallest unit", text)
+	}
+	return n, nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// Codes of errors that are not the ledger's own (package events), for --json.
+const (
+	codeFailed      events.Code = "failed"
+	codeInterrupted events.Code = "interrupted"
+	codeLogDamaged  events.Code = "log_damaged"
+)
+
+// usageError is a mistake in the command line.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error {
+	return &usageError{text: fmt.Sprintf(format, args...)}
+}
+
+// errTold ends a command with exit code 1 whose output has said why already.
+var errTold = errors.New("told")
+
+// errInterrupted is what a signal makes of a command.
+var errInterrupted = errors.New("interrupted")
+
+// exit says what went wrong and returns the exit code.
+func (a *app) exit(cmd *cobra.Command, args []string, err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errTold):
+		return exitFailed
+	}
+	var usage *usageError
+	wrong := !a.started || errors.As(err, &usage)
+	if errors.Is(err, context.Canceled) {
+		err = errInterrupted
+	}
+	if a.json || slices.Contains(args, "--json") {
+		body, encodeErr := events.Encode(map[string]any{"error": describe(err, wrong)})
+		if encodeErr != nil {
+			body = []byte(encodeErr.Error())
+		}
+		fmt.Fprintf(a.errOut, "%s\n", body)
+	} else {
+		fmt.Fprintf(a.errOut, "keyledger: %v\n", err)
+		if wrong {
+			fmt.Fprintf(a.errOut, "%q tells how.\n", cmd.CommandPath()+" --help")
+		}
+	}
+	if wrong {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// describe is an error for programs.
+func describe(err error, usage bool) *events.Error {
+	out := &events.Error{Code: codeFailed, Message: err.Error()}
+	var refused *events.Error
+	var damage *store.DamageError
+	switch {
+	case usage:
+		out.Code = events.InvalidArgument
+	case errors.As(err, &refused):
+		out.Code, out.Details = refused.Code, refused.Details
+		if err == error(refused) {
+			out.Message = refused.Message
+		}
+	case errors.As(err, &damage):
+		at := events.Position{Partition: damage.Partition, Sequence: damage.Sequence, Index: events.NoIndex}
+		out.Code, out.Details = codeLogDamaged, map[string]any{"position": at.String()}
+	case errors.Is(err, errInterrupted):
+		out.Code = codeInterrupted
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers),
+		errors.Is(err, context.DeadlineExceeded):
+		out.Code = events.Unavailable
+	}
+	return out
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/ledger"
+	"github.com/keyledger/keyledger/ledger/client"
+)
+
+func keyCommand(a *app) *cobra.Command {
+	return group(&cobra.Command{
+		Use:     "key",
+		Short:   "Create, restrict and revoke API keys",
+		Example: "  keyledger key create acme --name backend --environment test\n  keyledger key list acme",
+	},
+		keyCreate(a), keyUpdate(a),
+		keyReason(a, "disable", "Refuse a key's requests until it is enabled", "key.disable"),
+		keyReason(a, "enable", "Let a disabled key work again", "key.enable"),
+		keyRevoke(a), keyGet(a), keyList(a),
+	)
+}
+
+// keyFlags are what key create and key update share.
+type keyFlags struct {
+	name, expires, metadata string
+	ips, permissions        []string
+}
+
+func (f *keyFlags) add(c *cobra.Command) {
+	flags := c.Flags()
+	flags.StringVar(&f.name, "name", "", "`NAME` for people")
+	flags.StringSliceVar(&f.ips, "ip", nil, "`CIDR`: where it may be used from; repeatable; none for anywhere")
+	flags.StringSliceVar(&f.permissions, "permission", nil, "`PRODUCT:ACCESS` that a restricted key may use, read, write or *; repeatable")
+	flags.StringVar(&f.expires, "expires", "", "`WHEN`: it stops working then: a time, or a duration from now")
+	flags.StringVar(&f.metadata, "metadata", "", "`JSON` object of your own")
+}
+
+func keyCreate(a *app) *cobra.Command {
+	var f keyFlags
+	body := ledger.CreateKey{}
+	c := a.verb(&cobra.Command{
+		Use:   "create ACCOUNT",
+		Short: "Create a key and show its secret, once",
+		Example: `  keyledger key create acme --name backend --environment test
+  keyledger key create acme --name reports --kind restricted --permission payments:read --ip 203.0.113.0/24 --expires 720h`,
+		Args: arguments("ACCOUNT"),
+	}, func(cmd *cobra.Command, args []string) (err error) {
+		body.Name, body.IPAllowlist, body.Permissions = f.name, f.ips, f.permissions
+		if f.expires != "" {
+			if body.ExpiresAt, err = parseTime("expires", f.expires, time.Now()); err != nil {
+				return err
+			}
+		}
+		if body.Metadata, err = parseObject("metadata", f.metadata); err != nil {
+			return err
+		}
+		return a.command(cmd, args[0], "key.create", body, func(reply *client.Reply) error {
+			var out client.NewKey
+			return a.show(reply, &out, func(t *table) {
+				keyRows(t, out.Key)
+				t.secret(out.Secret)
+			})
+		})
+	})
+	f.add(c)
+	environmentFlag(c, &body.Environment)
+	c.Flags().StringVar(&body.Kind, "kind", events.Standard, "`KIND`: standard or restricted")
+	c.Flags().BoolVar(&body.ReadOnly, "read-only", false, "refuse access write")
+	c.Flags().StringVar(&body.AssetClass, "asset-class", "any", "`CLASS` of assets it may move: any, fiat or crypto")
+	require(c, "name")
+	return withID(c)
+}
+
+func keyUpdate(a *app) *cobra.Command {
+	var f keyFlags
+	c := a.verb(&cobra.Command{
+		Use:   "update ACCOUNT KEY",
+		Short: "Change a key's name, restrictions, expiry or metadata",
+		Long:  "Change a key. Only what is given changes. An empty --ip or --permission takes all away; --expires never takes the expiry away.",
+		Example: `  keyledger key update acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --ip 203.0.113.0/24 --ip 2001:db8::/32
+  keyledger key update acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --expires never`,
+		Args: arguments("ACCOUNT", "KEY"),
+	}, func(cmd *cobra.Command, args []string) error {
+		body, err := f.update(cmd, args[1])
+		if err != nil {
+			return err
+		}
+		return a.command(cmd, args[0], "key.update", body, a.showKey)
+	})
+	f.add(c)
+	c.MarkFlagsOneRequired("name", "ip", "permission", "expires", "metadata")
+	return withID(c)
+}
+
+// update is the body of key.update: what was given, and nothing else.
+func (f *keyFlags) update(cmd *cobra.Command, key string) (*ledger.UpdateKey, error) {
+	body := &ledger.UpdateKey{Key: key}
+	given := cmd.Flags().Changed
+	if given("name") {
+		body.Name = &f.name
+	}
+	if given("ip") {
+		body.IPAllowlist = &f.ips
+	}
+	if given("permission") {
+		body.Permissions = &f.permissions
+	}
+	if given("expires") {
+		var at events.Time
+		if f.expires != "never" {
+			var err error
+			if at, err = parseTime("expires", f.expires, time.Now()); err != nil {
+				return nil, err
+			}
+		}
+		body.ExpiresAt = events.Some(at)
+	}
+	if given("metadata") {
+		object, err := parseObject("metadata", f.metadata)
+		if err != nil {
+			return nil, err
+		}
+		body.Metadata = events.Some(object)
+	}
+	return body, nil
+}
+
+func keyReason(a *app, use, short, verb string) *cobra.Command {
+	var reason string
+	c := a.verb(&cobra.Command{
+		Use:     use + " ACCOUNT KEY",
+		Short:   short,
+		Example: "  keyledger key " + use + " acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --reason maintenance",
+		Args:    arguments("ACCOUNT", "KEY"),
+	}, func(cmd *cobra.Command, args []string) error {
+		return a.command(cmd, args[0], verb, map[string]string{"key": args[1], "reason": reason}, a.showKey)
+	})
+	c.Flags().StringVar(&reason, "reason", "", "`WHY`, for the record")
+	return withID(c)
+}
+
+func keyRevoke(a *app) *cobra.Command {
+	var reason string
+	var yes bool
+	c := a.verb(&cobra.Command{
+		Use:   "revoke ACCOUNT KEY",
+		Short: "Revoke a key, for ever",
+		Long:  "Revoke a key. This is final: a revoked key never works again. It asks for the word DELETE on standard input, or for --yes.",
+		Example: `  keyledger key revoke acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --reason leaked
+  keyledger key revoke acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --reason leaked --yes`,
+		Args: arguments("ACCOUNT", "KEY"),
+	}, func(cmd *cobra.Command, args []string) error {
+		if !yes {
+			if err := a.confirm(fmt.Sprintf("Key %s of account %s will never work again.", args[1], args[0])); err != nil {
+				return err
+			}
+		}
+		return a.command(cmd, args[0], "key.revoke", map[string]string{"key": args[1], "reason": reason}, a.showKey)
+	})
+	c.Flags().StringVar(&reason, "reason", "", "`WHY`, for the record")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return withID(c)
+}
+
+// confirmation is the word that confirms what cannot be undone.
+const confirmation = "DELETE"
+
+// confirm reads the confirmation from standard input.
+func (a *app) confirm(what string) error {
+	if isTerminal(a.in) {
+		fmt.Fprintf(a.errOut, "%s\nType %s to go on: ", what, confirmation)
+	}
+	word, _ := bufio.NewReader(a.in).ReadString('\n')
+	if strings.TrimSpace(word) != confirmation {
+		return fmt.Errorf("not confirmed, nothing was done: it takes the word %s on standard input, or --yes", confirmation)
+	}
+	return nil
+}
+
+func keyGet(a *app) *cobra.Command {
+	return a.verb(&cobra.Command{
+		Use:     "get ACCOUNT KEY",
+		Short:   "Show a key",
+		Example: "  keyledger key get acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB",
+		Args:    arguments("ACCOUNT", "KEY"),
+	}, func(cmd *cobra.Command, args []string) error {
+		return a.query(cmd, args[0], "key.get", map[string]string{"key": args[1]}, a.showKey)
+	})
+}
+
+func keyList(a *app) *cobra.Command {
+	var page pageFlags
+	var environment, status string
+	c := a.verb(&cobra.Command{
+		Use:     "list ACCOUNT",
+		Short:   "List an account's keys",
+		Example: "  keyledger key list acme --environment live --status active",
+		Args:    arguments("ACCOUNT"),
+	}, func(cmd *cobra.Command, args []string) error {
+		body := page.body(map[string]string{"environment": environment, "status": status})
+		return a.query(cmd, args[0], "key.list", body, func(reply *client.Reply) error {
+			var out struct {
+				Keys       []events.Key `json:"keys"`
+				NextCursor *string      `json:"next_cursor"`
+			}
+			return a.show(reply, &out, func(t *table) {
+				t.row("KEY", "ENVIRONMENT", "STATUS", "KIND", "SECRET", "EXPIRES", "NAME")
+				for _, k := range out.Keys {
+					t.row(k.ID, k.Environment, k.Status, k.Kind, k.Prefix, when(k.ExpiresAt, "never"), k.Name)
+				}
+				t.more(out.NextCursor)
+			})
+		})
+	})
+	c.Flags().StringVar(&environment, "environment", "", "only those of test or of live")
+	c.Flags().StringVar(&status, "status", "", "only those active, disabled or revoked")
+	page.add(c)
+	return c
+}
+
+func (a *app) showKey(reply *client.Reply) error {
+	var out struct {
+		Key events.Key `json:"key"`
+	}
+	return a.show(reply, &out, func(t *table) { keyRows(t, &out.Key) })
+}
+
+func keyRows(t *table, k *events.Key) {
+	t.row("key", k.ID)
+	t.row("account", k.Account)
+	t.row("environment", k.Environment)
+	t.row("name", k.Name)
+	t.row("status", withReason(k.Status, k.Reason))
+	kind := k.Kind
+	if k.ReadOnly {
+		kind += ", read only"
+	}
+	t.row("kind", kind)
+	if k.Kind == events.Restricted {
+		t.row("permissions", list(k.Permissions, "none"))
+	}
+	t.row("used from", list(k.IPAllowlist, "any address"))
+	t.row("expires", when(k.ExpiresAt, "never"))
+	t.row("last used", when(k.LastUsedAt, "-"))
+	t.row("shown as", k.Prefix)
+	t.row("created", k.CreatedAt)
+}

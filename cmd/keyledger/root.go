@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyledger/keyledger/ledger/server"
+)
+
+// app is one run of the program: its streams and the global flags.
+type app struct {
+	in          io.Reader
+	out, errOut io.Writer
+
+	server  string
+	creds   string
+	context string
+	json    bool
+	timeout time.Duration
+
+	started bool // the command line was good and the verb runs
+}
+
+const defaultServer = "nats://127.0.0.1:4222"
+
+// newRoot is the whole command tree.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "keyledger",
+		Short: "API keys, credits and webhooks in one provable log",
+		Long: `keyledger is the ledger behind an API-key product: it issues keys, decides every
+request, takes the credits, keeps an audit trail that cannot be quietly changed, and
+tells subscribers by webhook.
+
+"keyledger serve" is the server. All other verbs are its clients, over NATS.
+
+Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong.
+With --json, standard output has the reply as it came, and an error is one line on
+standard error: {"error":{"code":"…","message":"…"}}.`,
+		Example: `  keyledger demo
+  keyledger serve
+  keyledger account open acme --name "Acme Inc."
+  keyledger credits grant acme 2000
+  keyledger key create acme --name backend --environment test`,
+		Version:       server.Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return applyEnvironment(cmd.Flags())
+		},
+	}
+	root.SetVersionTemplate("keyledger {{.Version}}\n")
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.server, "server", defaultServer, "`URL` of the NATS server that keyledger is on")
+	flags.StringVar(&a.creds, "creds", "", "who you are: a `FILE` with an nkey seed")
+	flags.StringVar(&a.context, "context", "", "`NAME` of a NATS CLI context, instead of --server and --creds")
+	flags.BoolVar(&a.json, "json", false, "print replies and errors as JSON")
+	flags.DurationVar(&a.timeout, "timeout", 5*time.Second, "`DURATION` to wait for an answer")
+	withEnvironment(flags, "server", "creds", "context", "json", "timeout")
+	withDefault(flags, "creds", "operator.nk in "+envDataDir+" or "+defaultDataDir+", if it is there")
+	root.SetUsageTemplate(usageTemplate)
+
+	root.AddCommand(
+		serveCommand(a), demoCommand(a),
+		accountCommand(a), keyCommand(a), creditsCommand(a), authorizeCommand(a), webhookCommand(a),
+		auditCommand(a), statusCommand(a),
+	)
+	return root
+}
+
+// verb completes a command that does something.
+func (a *app) verb(c *cobra.Command, do func(cmd *cobra.Command, args []string) error) *cobra.Command {
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		a.started = true
+		return do(cmd, args)
+	}
+	return c
+}
+
+// group is a command that only has verbs below it.
+func group(c *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
+	c.SuggestionsMinimumDistance = 2
+	c.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return usagef("%s", text)
+	}
+	c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	c.AddCommand(verbs...)
+	return c
+}
+
+// usageTemplate is cobra's, but for its tables of flags.
+const usageTemplate = `Usage:{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} [command]{{else}}
+  {{.UseLine}}{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags (a flag wins over its environment variable, that over the default):
+{{flagTable .LocalFlags}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+Global flags:
+{{flagTable .InheritedFlags}}{{end}}{{if .HasAvailableSubCommands}}
+
+"{{.CommandPath}} [command] --help" tells more.{{end}}
+`

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyledger/keyledger/ledger/server"
+)
+
+// envSealKey gives the seal key instead of the file; no flag does, because command lines
+// can be read by others.
+const envSealKey = "KEYLEDGER_SEAL_KEY"
+
+func serveCommand(a *app) *cobra.Command {
+	var cfg server.Config
+	c := a.verb(&cobra.Command{
+		Use:   "serve",
+		Short: "Run the server, with NATS inside",
+		Long: `Run the server, with NATS inside, on a data directory of its own. When it serves, it
+prints one line on standard output: keyledger ready nats://…; all else goes to standard
+error. The first interrupt or SIGTERM stops it in order, the second at once.
+
+The data directory holds the log, the operator's credential operator.nk and the key that
+seals webhook secrets, seal.key; keep the two secret and backed up. ` + envSealKey + `, 32 bytes
+in hexadecimal or base64, stands in for seal.key.`,
+		Example: `  keyledger serve
+  keyledger serve --data-dir /var/lib/keyledger --listen 127.0.0.1:4223 --http off`,
+		Args: arguments(),
+	}, func(cmd *cobra.Command, _ []string) error {
+		cfg.SealKey = os.Getenv(envSealKey)
+		cfg.Logger = slog.New(slog.NewTextHandler(a.errOut, nil))
+		return a.serve(cmd.Context(), cfg)
+	})
+	flags := c.Flags()
+	flags.StringVar(&cfg.DataDir, "data-dir", defaultDataDir, "`DIR` that holds everything")
+	flags.StringVar(&cfg.Listen, "listen", "127.0.0.1:4222", "`HOST:PORT` for NATS clients; port 0 takes a free one")
+	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8222", "`HOST:PORT` for /healthz and /metrics, or off")
+	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow --listen and --http beyond this machine, unencrypted")
+	flags.BoolVar(&cfg.UnsafeLazySync, "unsafe-lazy-sync", false, "answer before it is on the disk: a power cut loses acknowledged commands")
+	flags.BoolVar(&cfg.AllowHTTPEndpoints, "allow-http-endpoints", false, "allow webhook endpoints with http:// URLs")
+	flags.Var((*prefixes)(&cfg.AllowEndpointNets), "allow-endpoint-net", "`CIDR`: webhook endpoints may be there though it is not public; repeatable")
+	withEnvironment(flags, "data-dir", "listen", "http", "insecure", "unsafe-lazy-sync", "allow-http-endpoints", "allow-endpoint-net")
+	return c
+}
+
+// serve runs a server until ctx ends.
+func (a *app) serve(ctx context.Context, cfg server.Config) error {
+	tuneRuntime()
+	s, err := server.Open(cfg)
+	if err != nil {
+		return err
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Run(ctx) }()
+	select {
+	case <-s.Ready():
+		a.announce(s)
+		err = <-stopped
+	case err = <-stopped:
+	}
+	return errors.Join(err, s.Close())
+}
+
+// announce says that the server serves, and what to do next.
+func (a *app) announce(s *server.Server) {
+	fmt.Fprintf(a.out, "keyledger ready %s\n", s.URL())
+	if url := s.HTTPURL(); url != "" {
+		fmt.Fprintf(a.errOut, "health: %s/healthz, metrics: %s/metrics\n", url, url)
+	}
+	next := "keyledger account open acme --creds " + shortPath(s.OperatorKeyPath())
+	if s.URL() != defaultServer {
+		next += " --server " + s.URL()
+	}
+	fmt.Fprintf(a.errOut, "next:   %s\n", next)
+}
+
+// shortPath is a path from here, where that is shorter than the whole one.
+func shortPath(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	relative, err := filepath.Rel(here, path)
+	if err != nil || len(relative) > len(path) {
+		return path
+	}
+	return relative
+}
+
+// prefixes is a flag with address ranges: repeated, or separated by commas.
+type prefixes []netip.Prefix
+
+// Set implements pflag.Value.
+func (p *prefixes) Set(text string) error {
+	for _, one := range strings.Split(text, ",") {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(one))
+		if err != nil {
+			return fmt.Errorf("%q is not a CIDR such as 10.1.0.0/16", one)
+		}
+		*p = append(*p, prefix)
+	}
+	return nil
+}
+
+// String implements pflag.Value.
+func (p *prefixes) String() string {
+	texts := make([]string, len(*p))
+	for i, prefix := range *p {
+		texts[i] = prefix.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+// Type implements pflag.Value.
+func (p *prefixes) Type() string { return "CIDR" }
