@@ -1,0 +1,63 @@
+# keyledger: only Go and make are presupposed.
+
+GO     ?= go
+FLAGS  ?=     # of the program: make run FLAGS='--listen 127.0.0.1:4223'
+BENCH  ?=     # of the benchmark: make bench BENCH='--seconds 2'
+ROUNDS ?= 100 # how often each fault happens in make faults
+
+.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race bench faults clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | \
+	while read -r make target text; do printf '  %s %-16s %s\n' "$$make" "$$target" "$$text"; done
+
+run: build ## build and serve on ./data
+	./bin/keyledger serve $(FLAGS)
+
+demo: build ## build and show what keyledger does, in a directory of its own
+	./bin/keyledger demo $(FLAGS)
+
+build: ## build bin/keyledger
+	$(GO) build -trimpath -o bin/ ./cmd/keyledger
+
+test: ## run all tests
+	$(GO) test ./...
+
+check: format vet staticcheck vulnerabilities tidy race ## everything that must hold before a change goes in
+
+format: ## gofmt has nothing to change
+	@files=$$(gofmt -l cmd events ledger projections webhooks testing) || exit 1; \
+	if [ -n "$$files" ]; then echo "not formatted (gofmt -w):"; echo "$$files"; exit 1; fi
+
+vet: ## go vet
+	$(GO) vet ./...
+
+staticcheck: ## staticcheck, in the version of go.mod
+	$(GO) tool staticcheck ./...
+
+# govulncheck exits with 3 for findings. Where it cannot fetch its database there is
+# nothing to find: that is said and is no failure. Anything else is.
+vulnerabilities: ## govulncheck, where its database can be reached
+	@out=$$($(GO) tool govulncheck ./... 2>&1); status=$$?; \
+	case "$$status:$$out" in \
+	0:*) echo "govulncheck: nothing found" ;; \
+	3:*) echo "$$out"; exit 1 ;; \
+	*"fetching vulnerabilities"*) echo "govulncheck: skipped, its database cannot be reached" ;; \
+	*) echo "$$out"; exit 1 ;; \
+	esac
+
+tidy: ## the rules of the house
+	$(GO) test ./testing/tidy
+
+race: ## all tests under the race detector
+	$(GO) test -race ./...
+
+bench: ## durable debits a second beside a bare echo, see BENCHMARKS.md
+	$(GO) run ./testing/bench $(BENCH)
+
+faults: ## fault tests, ROUNDS times each
+	KEYLEDGER_FAULTS_ROUNDS=$(strip $(ROUNDS)) $(GO) test ./testing/faults -run . -count 1 -timeout 2h -v
+
+clean: ## remove what was built; ./data stays
+	rm -rf bin
+	find . -name '*.prof' -type f -delete
