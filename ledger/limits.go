@@ -28,7 +28,7 @@ const (
 	maxPlanKeys         = 1_000_000
 )
 
-// MaxKeyNameChars and its like are what other packages check too.
+// The limits that other packages look at too.
 const (
 	MaxURLBytes = maxURLBytes
 	MaxHeaders  = maxHeaders

@@ -34,11 +34,11 @@ type group struct {
 
 // pending is one reply that waits for its group.
 type pending struct {
-	req     *Request
-	reply   Reply
-	entry   bool     // it has an entry in the group
-	replay  *receipt // its answer is read from the log
-	answers bool     // the caller has had its answer
+	req      *Request
+	reply    Reply
+	entry    bool     // it has an entry in the group
+	replay   *receipt // its answer is read from the log
+	answered bool     // the caller has had its answer
 }
 
 func (g *group) full() bool {
@@ -297,7 +297,7 @@ func (w *Writer) acknowledged(a ack) error {
 func (w *Writer) answerGroup(g *group) {
 	kept := g.waiting[:0]
 	for _, p := range g.waiting {
-		if !p.answers {
+		if !p.answered {
 			kept = append(kept, p)
 		}
 	}
@@ -336,10 +336,10 @@ func (w *Writer) expireQueue(now time.Time) {
 
 func (w *Writer) expireGroup(g *group, now time.Time) {
 	for _, p := range g.waiting {
-		if p.answers || p.req.Deadline.IsZero() || !now.After(p.req.Deadline) {
+		if p.answered || p.req.Deadline.IsZero() || !now.After(p.req.Deadline) {
 			continue
 		}
-		p.answers = true
+		p.answered = true
 		code, text := events.Unavailable, "the answer could not be confirmed in time; nothing was done"
 		if p.entry {
 			code, text = events.OutcomeUnknown, "it is not known yet whether this was done; retry with the same command id to find out"

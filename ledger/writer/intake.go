@@ -36,7 +36,7 @@ func (q *intake) wake() {
 	}
 }
 
-// take returns up to most requests in their order. spare is reused for the next queue.
+// take returns up to most requests in their order, in the memory of into.
 func (q *intake) take(most int, into []*Request) []*Request {
 	q.mu.Lock()
 	n := min(most, len(q.queue))

@@ -156,7 +156,7 @@ func (w *Writer) settle(lost []*group, confirmed map[store.Nonce]bool) {
 			continue
 		}
 		for _, p := range g.waiting {
-			if !p.answers {
+			if !p.answered {
 				again = append(again, p.req)
 			}
 		}
@@ -168,10 +168,10 @@ func (w *Writer) settle(lost []*group, confirmed map[store.Nonce]bool) {
 func (w *Writer) giveUp(lost []*group) {
 	for _, g := range lost {
 		for _, p := range g.waiting {
-			if p.answers {
+			if p.answered {
 				continue
 			}
-			p.answers = true
+			p.answered = true
 			w.answerOne(p.req, &Reply{Err: events.Errorf(events.OutcomeUnknown, "it is not known whether this was done; retry with the same command id to find out")})
 		}
 	}
