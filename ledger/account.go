@@ -167,7 +167,7 @@ func (c *checks) plan(p *events.Plan) {
 	if p.Price.Asset == "" {
 		p.Price.Asset = defaultAsset
 	}
-	c.that(validSlug(p.Price.Asset), "price asset must be 1 to 64 of a-z 0-9 _ -")
+	c.that(events.ValidName(p.Price.Asset), "price asset must be 1 to 64 of a-z 0-9 _ -")
 	if p.Price.Default == nil {
 		price := int64(defaultPrice)
 		p.Price.Default = &price

@@ -51,7 +51,7 @@ type Answer struct {
 func (a *Authorize) Validate() *events.Error {
 	var check checks
 	check.that(a.Secret != "", "secret is required")
-	check.that(a.Product == "" || validSlug(a.Product), "product must be 1 to 64 of a-z 0-9 _ -")
+	check.that(a.Product == "" || events.ValidName(a.Product), "product must be 1 to 64 of a-z 0-9 _ -")
 	if a.Access == "" {
 		a.Access = events.Write
 	}

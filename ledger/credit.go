@@ -122,7 +122,7 @@ func (c *DebitCredit) Validate() *events.Error {
 	if c.Key != "" {
 		check.key(c.Key)
 	}
-	check.that(c.Product == "" || validSlug(c.Product), "product must be 1 to 64 of a-z 0-9 _ -")
+	check.that(c.Product == "" || events.ValidName(c.Product), "product must be 1 to 64 of a-z 0-9 _ -")
 	check.text("reference", c.Reference, 0, maxReferenceChars)
 	return check.err
 }

@@ -87,6 +87,9 @@ var Commands = []struct {
 func Decide(st *State, spec *Spec, cmd Command, in *Input) (Decision, *events.Error) {
 	in.State = st
 	in.Account = st.accounts[in.AccountID]
+	if in.Account != nil {
+		in.AccountID = in.Account.ID // the one string to keep: the given one may be part of a larger one
+	}
 	if in.Account == nil && !spec.Opens {
 		return Decision{}, events.Errorf(events.NotFound, "there is no account %s; open it with account.open", in.AccountID)
 	}

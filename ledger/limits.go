@@ -48,19 +48,6 @@ func ValidAccount(id string) bool {
 	return true
 }
 
-// validSlug says whether s can be a product's or an asset's name: [a-z0-9_-]{1,64}.
-func validSlug(s string) bool {
-	if len(s) == 0 || len(s) > 64 {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-') {
-			return false
-		}
-	}
-	return true
-}
-
 func alnum(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
@@ -97,7 +84,7 @@ func (c *checks) environment(name string) {
 }
 
 func (c *checks) asset(name string) {
-	c.that(validSlug(name), "asset must be 1 to 64 of a-z 0-9 _ -")
+	c.that(events.ValidName(name), "asset must be 1 to 64 of a-z 0-9 _ -")
 }
 
 func (c *checks) amount(n int64) {
@@ -107,7 +94,7 @@ func (c *checks) amount(n int64) {
 func (c *checks) products(names []string) {
 	c.that(len(names) <= maxProducts, "%d products, at most %d are allowed", len(names), maxProducts)
 	for _, name := range names {
-		c.that(validSlug(name), "product %.70q must be 1 to 64 of a-z 0-9 _ -", name)
+		c.that(events.ValidName(name), "product %.70q must be 1 to 64 of a-z 0-9 _ -", name)
 	}
 }
 
@@ -122,6 +109,6 @@ func (c *checks) permissions(list []string) {
 // allowed.
 func validPermission(p string, star bool) bool {
 	product, access, ok := strings.Cut(p, ":")
-	return ok && validSlug(product) &&
+	return ok && events.ValidName(product) &&
 		(access == events.Read || access == events.Write || star && access == "*")
 }

@@ -140,7 +140,7 @@ func (v *Views) getBalance(account string, body *balanceBody) (any, *events.Erro
 	if body.Asset == "" {
 		body.Asset = defaultAsset
 	}
-	if !validAsset(body.Asset) {
+	if !events.ValidName(body.Asset) {
 		return nil, events.Errorf(events.InvalidArgument, "asset must be 1 to 64 of a-z 0-9 _ -")
 	}
 	if _, err := v.accounts.get(account); err != nil {
@@ -151,16 +151,4 @@ func (v *Views) getBalance(account string, body *balanceBody) (any, *events.Erro
 		b = &Balance{Environment: body.Environment, Asset: body.Asset}
 	}
 	return balanceResult{b.clone()}, nil
-}
-
-func validAsset(s string) bool {
-	if len(s) == 0 || len(s) > 64 {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-') {
-			return false
-		}
-	}
-	return true
 }

@@ -160,7 +160,7 @@ func (w *Writer) decideCommand(p *pending) {
 		p.reply.Data = decision.Unchanged
 		return
 	}
-	if w.commit(p, req.Account, req.Verb, decision.Events) {
+	if w.commit(p, in.AccountID, req.Verb, decision.Events) {
 		p.reply.Data = decision.Events[len(decision.Events)-1].Data
 	}
 }

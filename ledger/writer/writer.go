@@ -48,7 +48,7 @@ type Config struct {
 	MaxWaiting int
 
 	// MaxReceipts is how many receipts are kept; past it the horizon shortens. Default
-	// 4,000,000, about 150 bytes each.
+	// 4,000,000, about 200 bytes each.
 	MaxReceipts int
 }
 
