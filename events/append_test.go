@@ -2,8 +2,10 @@ package events
 
 import (
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -36,6 +38,60 @@ func TestAppendJSONEqualsTheTags(t *testing.T) {
 		want, err = json.Marshal((*plainDebit)(&d.Debit))
 		if err != nil || string(d.Debit.AppendJSON(nil)) != string(want) {
 			t.Fatalf("debit: got %s, want %s, %v", d.Debit.AppendJSON(nil), want, err)
+		}
+	})
+}
+
+// What is written by hand for speed is what the standard library writes.
+func TestTimeText(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		at := Time(rapid.OneOf(
+			rapid.Int64Range(1, 253_402_300_799_999), rapid.Int64Range(-1<<50, 1<<50),
+			rapid.Map(rapid.Int64Range(0, 253_402_300_799), func(s int64) int64 { return s * 1000 }),
+		).Draw(t, "ms"))
+		want := at.Std().Format(time.RFC3339Nano)
+		if at == 0 {
+			want = ""
+		}
+		if at.String() != want {
+			t.Fatalf("%d is %s, want %s", int64(at), at, want)
+		}
+	})
+	for _, at := range []string{"1972-02-29T23:59:59.999Z", "2000-02-29T00:00:00Z", "2100-02-28T23:59:59.01Z", "2100-03-01T00:00:00Z", "9999-12-31T23:59:59.999Z"} {
+		std, err := time.Parse(time.RFC3339Nano, at)
+		if err != nil || At(std).String() != at {
+			t.Errorf("%s is written %s, %v", at, At(std), err)
+		}
+	}
+}
+
+func TestAppendStringEqualsTheLibrary(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.OneOf(rapid.String(), rapid.StringMatching(`[ -~]*`)).Draw(t, "text")
+		want, err := json.Marshal(s)
+		if err != nil || string(AppendString(nil, s)) != string(want) {
+			t.Fatalf("%q is written %s, want %s (%v)", s, AppendString(nil, s), want, err)
+		}
+	})
+}
+
+// An encoder that made other events before makes the same as a new one.
+func TestBinaryEncoderKeepsNothing(t *testing.T) {
+	text := rapid.SampledFrom([]string{"", "acme", "test", "key_01J", "ä b", "live"})
+	rapid.Check(t, func(t *rapid.T) {
+		var encoder BinaryEncoder
+		for range rapid.IntRange(1, 5).Draw(t, "events") {
+			e := &CloudEvent{
+				Event: Event{Type: "credit.debited", Account: text.Draw(t, "account"), Environment: text.Draw(t, "environment"),
+					Subject: text.Draw(t, "subject"), Data: &Debited{Debit: Debit{ID: text.Draw(t, "id")}}},
+				Time: Time(rapid.Int64Range(1, 1<<42).Draw(t, "time")), Sequence: text.Draw(t, "sequence"),
+				Position: Position{Sequence: rapid.Uint64().Draw(t, "sequence"), Index: rapid.IntRange(-1, 100).Draw(t, "index")},
+			}
+			headers, body, err := encoder.Encode(e)
+			want, wantBody, wantErr := e.Binary()
+			if diff := cmp.Diff(want, headers); diff != "" || string(body) != string(wantBody) || err != nil || wantErr != nil {
+				t.Fatalf("%s\n%s\n%s %v %v", diff, body, wantBody, err, wantErr)
+			}
 		}
 	})
 }

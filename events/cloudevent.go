@@ -24,14 +24,19 @@ const NoIndex = -1
 
 // String returns the position as it is written everywhere.
 func (p Position) String() string {
-	b := strconv.AppendUint(make([]byte, 0, 24), uint64(p.Partition), 10)
+	var room [48]byte
+	return string(p.append(room[:0]))
+}
+
+func (p Position) append(b []byte) []byte {
+	b = strconv.AppendUint(b, uint64(p.Partition), 10)
 	b = append(b, ':')
 	b = strconv.AppendUint(b, p.Sequence, 10)
 	if p.Index != NoIndex {
 		b = append(b, '.')
 		b = strconv.AppendInt(b, int64(p.Index), 10)
 	}
-	return string(b)
+	return b
 }
 
 // ParsePosition reads what String writes.
@@ -132,17 +137,30 @@ var (
 )
 
 // attributes returns the context attributes but datacontenttype; those that are empty
-// are absent.
-func (e *CloudEvent) attributes() *[attrCount]string {
-	return &[attrCount]string{
+// are absent. What has to be written stands in one string that they share.
+func (e *CloudEvent) attributes() [attrCount]string {
+	var room [192]byte // 26 + 75 + 24 + 42 + 26
+	b := append(room[:0], make([]byte, ulid.EncodedSize)...)
+	_ = e.ID.MarshalTextTo(b) // cannot fail: it has the size
+	source := len(b)
+	b = append(append(b, "/keyledger/"...), e.Account...)
+	time := len(b)
+	b = e.Time.appendText(b)
+	position := len(b)
+	b = e.Position.append(b)
+	command := len(b)
+	b = append(b, make([]byte, ulid.EncodedSize)...)
+	_ = e.CommandID.MarshalTextTo(b[command:])
+	text := string(b)
+	return [attrCount]string{
 		attrSpecVersion:  "1.0",
-		attrID:           e.ID.String(),
-		attrSource:       Source(e.Account),
+		attrID:           text[:source],
+		attrSource:       text[source:time],
 		attrType:         byName[e.Type].CloudEventType(),
 		attrSubject:      e.Subject,
-		attrTime:         e.Time.String(),
-		attrPosition:     e.Position.String(),
-		attrCommandID:    e.CommandID.String(),
+		attrTime:         text[time:position],
+		attrPosition:     text[position:command],
+		attrCommandID:    text[command:],
 		attrEnvironment:  e.Environment,
 		attrPartitionKey: e.PartitionKey(),
 		attrSequence:     e.Sequence,
@@ -170,19 +188,39 @@ var contentTypeJSON = []string{"application/json"}
 // percent-encoded value for each attribute, and the data as the body. The header
 // content-type says the same as ce-datacontenttype, for programs that know only NATS.
 func (e *CloudEvent) Binary() (headers map[string][]string, body []byte, err error) {
-	if body, err = Encode(e.Data); err != nil {
+	return new(BinaryEncoder).Encode(e)
+}
+
+// BinaryEncoder makes the binary mode of one event after the other in the same memory.
+// The zero value is ready.
+type BinaryEncoder struct {
+	headers map[string][]string
+	values  [attrCount]string // what the headers point to
+	body    []byte
+}
+
+// Encode is as Binary; what it returns is good until the next call. Headers that the
+// caller adds stay.
+func (b *BinaryEncoder) Encode(e *CloudEvent) (headers map[string][]string, body []byte, err error) {
+	if b.body, err = AppendJSON(b.body[:0], e.Data); err != nil {
 		return nil, nil, fmt.Errorf("encode data of %s: %w", e.Position, err)
 	}
-	headers = make(map[string][]string, attrCount+3) // with room for one of the sender's
-	headers["content-type"], headers["ce-datacontenttype"] = contentTypeJSON, contentTypeJSON
-	values := e.attributes()
-	for i, value := range values {
-		if value != "" {
-			values[i] = percentEncode(value)
-			headers[headerNames[i]] = values[i : i+1 : i+1]
-		}
+	if b.headers == nil {
+		b.headers = make(map[string][]string, attrCount+3) // with room for one of the caller's
+		b.headers["content-type"], b.headers["ce-datacontenttype"] = contentTypeJSON, contentTypeJSON
 	}
-	return headers, body, nil
+	before := b.values
+	b.values = e.attributes()
+	for i, value := range b.values {
+		switch {
+		case value == "":
+			delete(b.headers, headerNames[i])
+		case before[i] == "":
+			b.headers[headerNames[i]] = b.values[i : i+1 : i+1]
+		}
+		b.values[i] = percentEncode(value)
+	}
+	return b.headers, b.body, nil
 }
 
 // percentEncode encodes a header value as the binding's §3.1.3.2 says: space, double

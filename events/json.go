@@ -149,8 +149,21 @@ func AppendJSON(b []byte, v any) ([]byte, error) {
 // AppendString appends s as a JSON string. What is not UTF-8, which cannot come out of
 // decoded JSON, is replaced.
 func AppendString(b []byte, s string) []byte {
+	if plain(s) {
+		return append(append(append(b, '"'), s...), '"')
+	}
 	b, _ = jsontext.AppendQuote(b, s) // the error says that something was replaced
 	return b
+}
+
+// plain says whether s stands in JSON as it is: ids, names and times do.
+func plain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // appendMember appends a member and its comma; one that is empty is left out.

@@ -21,8 +21,53 @@ func (t Time) String() string {
 	if t == 0 {
 		return ""
 	}
-	return t.Std().Format(time.RFC3339Nano)
+	var room [32]byte
+	return string(t.appendText(room[:0]))
 }
+
+// lastTime is the end of the year 9999, up to which RFC 3339 reaches.
+const lastTime = Time(253402300799999)
+
+// appendText appends what String returns. It is on the way of every debit, and four
+// times as fast as time.Time.AppendFormat.
+func (t Time) appendText(b []byte) []byte {
+	if t <= 0 || t > lastTime {
+		if t == 0 {
+			return b
+		}
+		return t.Std().AppendFormat(b, time.RFC3339Nano)
+	}
+	day, ms := int64(t)/86_400_000, int64(t)%86_400_000
+	// The date of a day number, in eras of 400 years that begin on the first of March, so
+	// that the leap day is the last (H. Hinnant, chrono-compatible date algorithms).
+	day += 719_468
+	era := day / 146_097
+	ofEra := day % 146_097
+	year := (ofEra - ofEra/1460 + ofEra/36_524 - ofEra/146_096) / 365
+	ofYear := ofEra - (365*year + year/4 - year/100)
+	month := (5*ofYear + 2) / 153 // from March
+	date := ofYear - (153*month+2)/5 + 1
+	year += 400 * era
+	if month += 3; month > 12 {
+		month, year = month-12, year+1
+	}
+	b = appendDigits(appendDigits(b, year/100), year%100)
+	b = appendDigits(append(b, '-'), month)
+	b = appendDigits(append(b, '-'), date)
+	b = appendDigits(append(b, 'T'), ms/3_600_000)
+	b = appendDigits(append(b, ':'), ms/60_000%60)
+	b = appendDigits(append(b, ':'), ms/1000%60)
+	if ms %= 1000; ms > 0 {
+		b = append(b, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+		for b[len(b)-1] == '0' {
+			b = b[:len(b)-1]
+		}
+	}
+	return append(b, 'Z')
+}
+
+// appendDigits appends a number from 0 to 99 in two digits.
+func appendDigits(b []byte, n int64) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
 
 // MarshalJSON implements json.Marshaler.
 func (t Time) MarshalJSON() ([]byte, error) {
@@ -37,9 +82,7 @@ func (t Time) AppendJSON(b []byte) []byte {
 	if t == 0 {
 		return append(b, "null"...)
 	}
-	b = append(b, '"')
-	b = t.Std().AppendFormat(b, time.RFC3339Nano)
-	return append(b, '"')
+	return append(t.appendText(append(b, '"')), '"')
 }
 
 // UnmarshalJSON implements json.Unmarshaler: null or an RFC 3339 time in any zone, in

@@ -193,9 +193,10 @@ type mark struct {
 // feedSender sends events. It belongs to one goroutine.
 type feedSender struct {
 	*Feed
-	next  uint64      // ordinal of the next event to send
-	done  store.Chain // the last commit sent as a whole
-	marks chan<- mark
+	next    uint64      // ordinal of the next event to send
+	done    store.Chain // the last commit sent as a whole
+	marks   chan<- mark
+	encoder events.BinaryEncoder // of messages that nobody keeps
 }
 
 // commit sends the events of a commit that the feed does not have yet. Each expects the
@@ -214,17 +215,16 @@ func (s *feedSender) commit(ctx context.Context, c *store.Commit) error {
 		if sequence++; sequence <= s.next {
 			return nil
 		}
-		msg, err := feedMessage(s.cfg.Partition, e)
-		if err != nil {
-			return err
-		}
 		expected := s.next
 		s.next = sequence
 		if batch++; batch < feedBatchMax && sequence < after.Ordinal {
-			msg.Header[jetstream.ExpectedLastSeqHeader] = []string{strconv.FormatUint(expected, 10)}
-			return s.cfg.Conn.PublishMsg(msg)
+			return s.publish(e, expected)
 		}
 		batch = 0
+		msg, err := feedMessage(s.cfg.Partition, e, new(events.BinaryEncoder))
+		if err != nil {
+			return err
+		}
 		// Never sent again by itself: where the stream ends then decides.
 		ack, err := s.js.PublishMsgAsync(msg, jetstream.WithExpectLastSequence(expected),
 			jetstream.WithRetryAttempts(0), jetstream.WithStallWait(feedAckTimeout))
@@ -236,6 +236,17 @@ func (s *feedSender) commit(ctx context.Context, c *store.Commit) error {
 		}
 		return s.mark(ctx, ack)
 	})
+}
+
+// publish sends an event that no acknowledgement is asked for. The connection has copied
+// it when PublishMsg returns, so the next one may be made in the same memory.
+func (s *feedSender) publish(e *events.CloudEvent, expected uint64) error {
+	msg, err := feedMessage(s.cfg.Partition, e, &s.encoder)
+	if err != nil {
+		return err
+	}
+	msg.Header[jetstream.ExpectedLastSeqHeader] = []string{strconv.FormatUint(expected, 10)}
+	return s.cfg.Conn.PublishMsg(msg)
 }
 
 // mark marks how far was sent; it waits while the pipeline is full.
@@ -299,9 +310,9 @@ func (f *Feed) fail(err error) {
 	}
 }
 
-// feedMessage is an event's message in the feed.
-func feedMessage(partition uint32, e *events.CloudEvent) (*nats.Msg, error) {
-	header, body, err := e.Binary()
+// feedMessage is an event's message in the feed, good as long as what the encoder made.
+func feedMessage(partition uint32, e *events.CloudEvent, encoder *events.BinaryEncoder) (*nats.Msg, error) {
+	header, body, err := encoder.Encode(e)
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func (f *feedTest) create(n uint64) {
 		if sequence > n {
 			return
 		}
-		msg, err := feedMessage(0, e)
+		msg, err := feedMessage(0, e, new(events.BinaryEncoder))
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func (f *feedTest) check() {
 		if err != nil {
 			f.t.Fatal(err)
 		}
-		want, err := feedMessage(0, e)
+		want, err := feedMessage(0, e, new(events.BinaryEncoder))
 		if err != nil {
 			f.t.Fatal(err)
 		}
