@@ -80,7 +80,7 @@ func (c *GrantCredit) Validate() *events.Error {
 func (c *GrantCredit) Decide(in *Input) (Decision, *events.Error) {
 	id := c.Grant
 	if id == "" {
-		id = grantIDPrefix + in.CommandID.String()
+		id = prefixed(grantIDPrefix, in.CommandID)
 	}
 	if _, used := in.Account.grantIDs[id]; used {
 		return Decision{}, events.Errorf(events.AlreadyExists, "account %s has a grant %s already", in.AccountID, id)
@@ -155,7 +155,7 @@ func (c *DebitCredit) Decide(in *Input) (Decision, *events.Error) {
 // debit completes a debit that the balance covers: its id, which grants pay, and what is
 // left.
 func (b *balance) debit(in *Input, place balanceID, d events.Debit) *events.Debited {
-	d.ID = debitIDPrefix + in.CommandID.String()
+	d.ID = prefixed(debitIDPrefix, in.CommandID)
 	d.Environment, d.Asset, d.CreatedAt = place.environment, place.asset, in.Time
 	owed := d.Amount
 	for i := 0; owed > 0 && i < len(b.grants); i++ {
@@ -164,6 +164,15 @@ func (b *balance) debit(in *Input, place balanceID, d events.Debit) *events.Debi
 		owed -= part
 	}
 	return &events.Debited{Debit: d, Balance: b.after(place, -d.Amount)}
+}
+
+// prefixed is an id made from a command's id.
+func prefixed(prefix string, id ulid.ULID) string {
+	var room [len(grantIDPrefix) + ulid.EncodedSize]byte // no prefix is longer
+	b := append(room[:0], prefix...)
+	b = b[:len(prefix)+ulid.EncodedSize]
+	_ = id.MarshalTextTo(b[len(prefix):]) // cannot fail: it has the size
+	return string(b)
 }
 
 func (st *State) evolveGranted(account string, d *events.Granted) {

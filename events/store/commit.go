@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/oklog/ulid/v2"
 
@@ -124,19 +125,31 @@ func (e *Entry) code(c *events.Coder) {
 // AppendEntry appends e in its stored form. It panics on an event that the catalog does
 // not have: once in the log, no reader could get past it.
 func AppendEntry(b []byte, e *Entry) []byte {
-	w := events.NewWriter(b)
+	w := coders.Get().(*events.Coder)
+	defer coders.Put(w)
+	w.Reset(b)
 	e.code(w)
 	if w.Err() != nil {
 		panic(fmt.Sprintf("encode entry of %s %s: %v", e.Command, e.CommandID, w.Err()))
 	}
-	return w.Bytes()
+	b = w.Bytes()
+	w.Reset(nil)
+	return b
 }
+
+// coders are the writers of AppendEntry: one each would be garbage at once.
+var coders = sync.Pool{New: func() any { return new(events.Coder) }}
 
 // Encode writes c, whose Entries are already encoded in entries one after the other,
 // sets c.Sequence and c.Hash and returns the message. Only the number of c.Entries is
 // looked at.
 func (c *Commit) Encode(entries []byte) []byte {
-	b := append(make([]byte, 0, len(entries)+256), magic...)
+	return c.AppendTo(make([]byte, 0, len(entries)+256), entries)
+}
+
+// AppendTo is Encode into the memory of b, which is empty.
+func (c *Commit) AppendTo(b, entries []byte) []byte {
+	b = append(b, magic...)
 	w := events.NewWriter(append(b, FormatVersion))
 	c.header(w)
 	w.Len(len(c.Entries))

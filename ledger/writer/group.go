@@ -29,7 +29,7 @@ type group struct {
 	entries []byte // encoded, in order
 	message []byte // the whole commit, once sealed
 	events  int    // in all entries
-	waiting []*pending
+	waiting []pending
 }
 
 // pending is one reply that waits for its group.
@@ -40,6 +40,9 @@ type pending struct {
 	replay   *receipt // its answer is read from the log
 	answered bool     // the caller has had its answer
 }
+
+// buffers are a group's bytes, to be used again once it was acknowledged.
+type buffers struct{ entries, message []byte }
 
 func (g *group) full() bool {
 	return len(g.commit.Entries) >= store.MaxCommitEntries || len(g.entries) >= closeGroupAt || len(g.waiting) >= 4*store.MaxCommitEntries
@@ -107,9 +110,16 @@ func (w *Writer) finish() error {
 
 func (w *Writer) openGroup() {
 	now := max(events.At(w.cfg.Clock()), w.sent.Time)
-	w.open = &group{commit: store.Commit{
-		Partition: w.cfg.Partition, Epoch: w.chain.Epoch, Writer: w.id, Time: now,
-	}}
+	likely := w.linger.last + w.linger.last/4
+	w.open = &group{
+		commit: store.Commit{
+			Partition: w.cfg.Partition, Epoch: w.chain.Epoch, Writer: w.id, Time: now,
+			Entries: make([]store.Entry, 0, min(likely, store.MaxCommitEntries)),
+		},
+		entries: w.spare.entries[:0],
+		waiting: make([]pending, 0, likely),
+	}
+	w.spare.entries = nil
 	w.receipts.forgetOld(now)
 }
 
@@ -121,8 +131,8 @@ func (w *Writer) decide(req *Request) {
 		// Nothing rests on the group's time yet.
 		g.commit.Time = max(events.At(w.cfg.Clock()), w.sent.Time)
 	}
-	p := &pending{req: req}
-	g.waiting = append(g.waiting, p)
+	g.waiting = append(g.waiting, pending{req: req})
+	p := &g.waiting[len(g.waiting)-1]
 	switch {
 	case !req.Deadline.IsZero() && w.cfg.Clock().After(req.Deadline):
 		p.reply.Err = events.Errorf(events.Unavailable, "the deadline passed before it was this command's turn; it was certainly not done")
@@ -217,21 +227,22 @@ func (w *Writer) commit(p *pending, account, command string, evs []events.Event)
 	if req.Receipt {
 		entry.InputHash = req.InputHash
 	}
-	before := len(g.entries)
-	g.entries = store.AppendEntry(g.entries, &entry)
+	before, number := len(g.entries), len(g.commit.Entries)
+	g.commit.Entries = append(g.commit.Entries, entry)
+	added := &g.commit.Entries[number]
+	g.entries = store.AppendEntry(g.entries, added)
 	if size := len(g.entries) - before; size > maxEntryBytes {
-		g.entries = g.entries[:before]
+		g.entries, g.commit.Entries = g.entries[:before], g.commit.Entries[:number]
 		p.reply.Err = events.Errorf(events.LimitExceeded, "the command's outcome has %d bytes, at most %d fit in the log", size, maxEntryBytes)
 		return false
 	}
-	g.commit.Entries = append(g.commit.Entries, entry)
 	g.events += len(evs)
 	for i := range evs {
 		w.state.Evolve(&evs[i])
 	}
 	sequence := w.nextSequence()
 	if req.Receipt {
-		w.receipts.add(&entry, g.commit.Time, sequence, len(g.commit.Entries)-1)
+		w.receipts.add(added, g.commit.Time, sequence, number)
 	}
 	p.entry = true
 	p.reply.Position = events.Position{Partition: w.cfg.Partition, Sequence: sequence, Index: g.events - 1}
@@ -265,7 +276,8 @@ func (w *Writer) flush() {
 func (w *Writer) seal(c *store.Commit, g *group) {
 	c.PrevSequence, c.PrevHash, c.Ordinal = w.chain.Sequence, w.chain.Hash, w.chain.Ordinal
 	rand.Read(c.Nonce[:])
-	g.message = c.Encode(g.entries)
+	g.message = c.AppendTo(w.spare.message[:0], g.entries)
+	w.spare.message = nil
 }
 
 // acknowledged takes the outcome of the append in flight. Only the expected sequence
@@ -282,6 +294,8 @@ func (w *Writer) acknowledged(a ack) error {
 	// same id is answered from the receipt in the log.
 	w.chain = store.ChainAt(c)
 	w.inFlight = nil
+	// It was sent and answered: nobody reads these bytes any more.
+	w.spare = buffers{entries: a.group.entries, message: a.group.message}
 	if w.head != nil {
 		if err := w.head.note(&w.chain); err != nil {
 			w.log.Error("cannot write the head witness", "error", err)
@@ -294,15 +308,7 @@ func (w *Writer) acknowledged(a ack) error {
 }
 
 // answerGroup gives out the replies of a group that are still wanted.
-func (w *Writer) answerGroup(g *group) {
-	kept := g.waiting[:0]
-	for _, p := range g.waiting {
-		if !p.answered {
-			kept = append(kept, p)
-		}
-	}
-	w.answers <- kept
-}
+func (w *Writer) answerGroup(g *group) { w.answers <- g.waiting }
 
 func (w *Writer) count(c *store.Commit) {
 	w.stats[statEpoch].Store(int64(c.Epoch))
@@ -335,7 +341,8 @@ func (w *Writer) expireQueue(now time.Time) {
 }
 
 func (w *Writer) expireGroup(g *group, now time.Time) {
-	for _, p := range g.waiting {
+	for i := range g.waiting {
+		p := &g.waiting[i]
 		if p.answered || p.req.Deadline.IsZero() || !now.After(p.req.Deadline) {
 			continue
 		}

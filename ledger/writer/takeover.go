@@ -155,8 +155,8 @@ func (w *Writer) settle(lost []*group, confirmed map[store.Nonce]bool) {
 			w.answerGroup(g)
 			continue
 		}
-		for _, p := range g.waiting {
-			if !p.answered {
+		for i := range g.waiting {
+			if p := &g.waiting[i]; !p.answered {
 				again = append(again, p.req)
 			}
 		}
@@ -167,7 +167,8 @@ func (w *Writer) settle(lost []*group, confirmed map[store.Nonce]bool) {
 // giveUp answers lost groups when the writer stops without having taken over.
 func (w *Writer) giveUp(lost []*group) {
 	for _, g := range lost {
-		for _, p := range g.waiting {
+		for i := range g.waiting {
+			p := &g.waiting[i]
 			if p.answered {
 				continue
 			}

@@ -112,12 +112,13 @@ type Writer struct {
 	sent     store.Chain // chain after the append in flight, else equal to chain
 	open     *group      // being filled
 	inFlight *group      // appended, not acknowledged; nil when none
+	spare    buffers     // of the last group that was acknowledged
 	linger   linger
 	head     *headFile
 
 	appends chan *group     // to the appender
 	acks    chan ack        // from it
-	answers chan []*pending // to the answerer
+	answers chan []pending  // to the answerer
 	stats   [8]atomic.Int64 // see Stats
 	serving atomic.Bool
 	ready   chan struct{} // closed when the writer serves for the first time
@@ -165,7 +166,7 @@ func New(cfg Config) *Writer {
 		cfg: cfg, id: ulid.Make(), log: cfg.Logger,
 		intake: intake{limit: cfg.MaxWaiting, signal: make(chan struct{}, 1)},
 		linger: newLinger(), ready: make(chan struct{}),
-		appends: make(chan *group, 1), acks: make(chan ack, 1), answers: make(chan []*pending, 4),
+		appends: make(chan *group, 1), acks: make(chan ack, 1), answers: make(chan []pending, 4),
 	}
 }
 
@@ -265,15 +266,18 @@ func (w *Writer) answerer() error {
 	var replays errgroup.Group
 	replays.SetLimit(8)
 	for batch := range w.answers {
-		for _, p := range batch {
-			if p.replay == nil {
+		for i := range batch {
+			p := &batch[i]
+			switch {
+			case p.answered:
+			case p.replay == nil:
 				p.req.Done(&p.reply)
-				continue
+			default:
+				replays.Go(func() error {
+					w.replay(p)
+					return nil
+				})
 			}
-			replays.Go(func() error {
-				w.replay(p)
-				return nil
-			})
 		}
 	}
 	return replays.Wait()
@@ -281,7 +285,7 @@ func (w *Writer) answerer() error {
 
 // answerOne gives one reply out from the writer's own goroutine.
 func (w *Writer) answerOne(req *Request, reply *Reply) {
-	w.answers <- []*pending{{req: req, reply: *reply}}
+	w.answers <- []pending{{req: req, reply: *reply}}
 }
 
 // headFile is the head witness: the newest acknowledged sequence and hash, written after
