@@ -68,6 +68,9 @@ func (a *Authorize) Validate() *events.Error {
 	return check.err
 }
 
+// Slot is the routing slot that the secret names, 0 where it is malformed.
+func (a *Authorize) Slot() uint16 { return a.secret.Slot }
+
 // Find returns the key whose secret this is, nil for an unknown, malformed or wrong one.
 // Hashes are compared in constant time.
 func (a *Authorize) Find(st *State) *Key {

@@ -44,7 +44,7 @@ func (s *Service) decodeAuthorize(r *request, body []byte, alone bool) (*writer.
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
-	req := &writer.Request{Authorize: a, Actor: operator, Deadline: r.deadline}
+	req := &writer.Request{Authorize: a, Bytes: len(body), Actor: operator, Deadline: r.deadline}
 	var err *events.Error
 	switch {
 	case a.ID != "":

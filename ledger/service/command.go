@@ -79,7 +79,7 @@ func (s *Service) decodeCommand(r *request) (req *writer.Request, secret string,
 	}
 	req = &writer.Request{
 		Account: account, Verb: verb, Spec: spec, Command: cmd,
-		ID: id, Receipt: receipt, Actor: operator, Deadline: r.deadline,
+		ID: id, Receipt: receipt, Bytes: len(r.body), Actor: operator, Deadline: r.deadline,
 	}
 	if receipt {
 		req.InputHash = inputHash(r.subject, r.body)

@@ -43,8 +43,8 @@ type Config struct {
 	// Default 2 s.
 	AppendTimeout time.Duration
 
-	// MaxWaiting is how many requests may wait; one more gets "unavailable" at once.
-	// Default 65,536.
+	// MaxWaiting is how many requests may wait, those of one account at most half; one
+	// more gets "unavailable" at once. Default 65,536. Their bodies have at most 256 MiB.
 	MaxWaiting int
 
 	// MaxReceipts is how many receipts are kept; past it the horizon shortens. Default
@@ -66,6 +66,7 @@ type Request struct {
 
 	ID        ulid.ULID  // of the caller, or made at the edge
 	Receipt   bool       // the id is the caller's: keep a receipt
+	Bytes     int        // of the body
 	InputHash store.Hash // SHA-256(subject, NUL, body)
 	Actor     string
 	Deadline  time.Time
@@ -164,7 +165,7 @@ func New(cfg Config) *Writer {
 	}
 	return &Writer{
 		cfg: cfg, id: ulid.Make(), log: cfg.Logger,
-		intake: intake{limit: cfg.MaxWaiting, signal: make(chan struct{}, 1)},
+		intake: newIntake(cfg.MaxWaiting),
 		linger: newLinger(), ready: make(chan struct{}),
 		appends: make(chan *group, 1), acks: make(chan ack, 1), answers: make(chan []pending, 4),
 	}

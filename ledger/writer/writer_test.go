@@ -382,14 +382,14 @@ func TestFullIntakeAnswersAtOnce(t *testing.T) {
 	log.Fault = func([]byte, uint64) store.Fault {
 		return store.Fault{Before: func() { appending <- struct{}{}; <-gate }}
 	}
-	f := run(t, log, c, func(cfg *Config) { cfg.MaxWaiting = 3 })
+	f := run(t, log, c, func(cfg *Config) { cfg.MaxWaiting = 6 })
 	<-appending // epoch started hangs: nothing is taken from the queue
 	var waiting []chan *Reply
 	for range 3 {
 		waiting = append(waiting, f.send(&Request{}))
 	}
 	if r := <-f.send(&Request{}); r.Err == nil || r.Err.Code != events.Unavailable {
-		t.Errorf("the fourth of three: %+v, want unavailable", r)
+		t.Errorf("one account's fourth of six: %+v, want unavailable", r)
 	}
 	close(gate)
 	for _, ch := range waiting {
