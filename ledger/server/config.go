@@ -47,6 +47,9 @@ type Config struct {
 	// SealKey is the seal key in hexadecimal or base64, 32 bytes. Empty: the file seal.key.
 	SealKey string
 
+	// Clock is the wall clock. Default time.Now; a test can set it.
+	Clock func() time.Time
+
 	// Logger gets what operators should know. Default: none.
 	Logger *slog.Logger
 }

@@ -118,7 +118,7 @@ func (s *Server) openLog() error {
 	}
 	s.writer = writer.New(writer.Config{
 		Log: log, Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
-		Dir: s.dir.path, Witnesses: s.witnesses,
+		Dir: s.dir.path, Witnesses: s.witnesses, Clock: s.cfg.Clock,
 	})
 	return nil
 }

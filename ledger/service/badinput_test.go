@@ -52,6 +52,8 @@ func badAccounts() []badRow {
 	return []badRow{
 		{"no verb", "cmd.acme", `{}`, bad, nil},
 		{"account of the ledger", "cmd._.account.open", `{}`, bad, nil},
+		{"unknown command of the ledger", "cmd._.ledger.reboot", `{}`, bad, nil},
+		{"accepting a clock with a field", "cmd._.ledger.accept_clock", `{"off":1}`, bad, nil},
 		{"account of 65 characters", "cmd." + long(65) + ".account.open", `{}`, bad, nil},
 		{"account with a strange character", "cmd.ac@me.account.open", `{}`, bad, nil},
 		{"account exists", "cmd.acme.account.open", `{}`, events.AlreadyExists, nil},

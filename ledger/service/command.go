@@ -37,6 +37,10 @@ func Verbs() []string {
 
 // command handles keyledger.cmd.<account>.<noun>.<verb>.
 func (s *Service) command(r *request) {
+	if verb, ok := strings.CutPrefix(r.subject, store.SubjectCommand+"_."); ok {
+		s.ledgerCommand(r, verb)
+		return
+	}
 	req, secret, err := s.decodeCommand(r)
 	if err != nil {
 		r.fail(err)
@@ -44,6 +48,31 @@ func (s *Service) command(r *request) {
 	}
 	req.Done = func(reply *writer.Reply) { r.answerCommand(reply, secret) }
 	s.cfg.Writer.Submit(req)
+}
+
+// acceptClock is the one command of the ledger itself.
+const acceptClock = "ledger.accept_clock"
+
+// ledgerCommand handles keyledger.cmd._.ledger.<verb>: an operator's word to the writer,
+// which is no event.
+func (s *Service) ledgerCommand(r *request, verb string) {
+	if verb != acceptClock {
+		r.fail(errUnknownVerb("command of the ledger itself", verb, []string{acceptClock}))
+		return
+	}
+	if err := events.DecodeStrict(r.body, &struct{}{}); err != nil {
+		r.fail(err)
+		return
+	}
+	off := s.cfg.Writer.Stats().ClockOffMS
+	s.cfg.Writer.Submit(&writer.Request{AcceptClock: true, Deadline: r.deadline, Done: func(reply *writer.Reply) {
+		if reply.Err != nil {
+			r.fail(reply.Err)
+			return
+		}
+		body, err := events.Encode(map[string]any{"clock": map[string]int64{"accepted_off_ms": off}})
+		r.answerEncoded(body, err, reply.Position, false)
+	}})
 }
 
 // decodeCommand does all that can be done before it is the command's turn: size, JSON

@@ -3,6 +3,7 @@ package service_test
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/ledger"
+	"github.com/keyledger/keyledger/ledger/server"
 	"github.com/keyledger/keyledger/testing/ledgertest"
 )
 
@@ -185,5 +187,52 @@ func TestReplySubjectOfKeyledgersOwn(t *testing.T) {
 	raw(t, l, "keyledger.cmd.acme.account.resume", `{}`)
 	if after := len(l.Commits()); after != before {
 		t.Errorf("%d commits more", after-before)
+	}
+}
+
+// While the server's clock is wrong every decision is refused, and nothing but an
+// operator's word, or the right time, ends that. Queries answer all the while.
+func TestWrongClock(t *testing.T) {
+	var off atomic.Int64
+	l := ledgertest.Start(t, func(cfg *server.Config) {
+		cfg.Clock = func() time.Time { return time.Now().Add(time.Duration(off.Load())) }
+	})
+	if _, err := l.OpenAccount(t.Context(), "acme", ledger.OpenAccount{}); err != nil {
+		t.Fatal(err)
+	}
+	key, err := l.CreateKey(t.Context(), "acme", ledger.CreateKey{Environment: "test", Name: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	grant := `{"environment":"test","asset":"credits","amount":1}`
+	ask := `{"secret":"` + key.Secret + `","cost":0}`
+	off.Store(int64(24 * time.Hour))
+	for subject, body := range map[string]string{"cmd.acme.credit.grant": grant, "authorize": ask} {
+		if got := codeOf(t, raw(t, l, "keyledger."+subject, body)); got != events.Unavailable {
+			t.Errorf("%s with a clock a day ahead: %s, want unavailable", subject, got)
+		}
+	}
+	if got := codeOf(t, raw(t, l, "keyledger.query.acme.key.list", `{}`, "Keyledger-Consistency", "strict")); got != events.OK {
+		t.Errorf("a strict query: %s", got)
+	}
+	off.Store(0)
+	if got := codeOf(t, raw(t, l, "keyledger.cmd.acme.credit.grant", grant)); got != events.OK {
+		t.Errorf("the clock is right again: %s", got)
+	}
+	off.Store(int64(24 * time.Hour))
+	if got := codeOf(t, raw(t, l, "keyledger.cmd.acme.credit.grant", grant)); got != events.Unavailable {
+		t.Errorf("the clock jumped again: %s", got)
+	}
+	reply := raw(t, l, "keyledger.cmd._.ledger.accept_clock", `{}`)
+	var accepted struct {
+		Clock struct {
+			OffMS int64 `json:"accepted_off_ms"`
+		} `json:"clock"`
+	}
+	if err := json.Unmarshal(reply.Data, &accepted); err != nil || accepted.Clock.OffMS < 86_000_000 {
+		t.Errorf("accept_clock: %s, %v", reply.Data, err)
+	}
+	if got := codeOf(t, raw(t, l, "keyledger.cmd.acme.credit.grant", grant)); got != events.OK {
+		t.Errorf("the clock was accepted: %s", got)
 	}
 }

@@ -87,7 +87,8 @@ func (w *Writer) serve(ctx context.Context) error {
 				return err
 			}
 		case <-sweep.C:
-			w.expire(w.cfg.Clock())
+			w.now()
+			w.expire(w.forDeadlines())
 		case <-ctx.Done():
 			return w.finish()
 		}
@@ -109,7 +110,7 @@ func (w *Writer) finish() error {
 }
 
 func (w *Writer) openGroup() {
-	now := max(events.At(w.cfg.Clock()), w.sent.Time)
+	now := w.now()
 	likely := w.linger.last + w.linger.last/4
 	w.open = &group{
 		commit: store.Commit{
@@ -129,16 +130,21 @@ func (w *Writer) decide(req *Request) {
 	g := w.open
 	if len(g.waiting) == 0 {
 		// Nothing rests on the group's time yet.
-		g.commit.Time = max(events.At(w.cfg.Clock()), w.sent.Time)
+		g.commit.Time = w.now()
 	}
 	g.waiting = append(g.waiting, pending{req: req})
 	p := &g.waiting[len(g.waiting)-1]
 	switch {
-	case !req.Deadline.IsZero() && w.cfg.Clock().After(req.Deadline):
+	case !req.Deadline.IsZero() && w.forDeadlines().After(req.Deadline):
 		p.reply.Err = events.Errorf(events.Unavailable, "the deadline passed before it was this command's turn; it was certainly not done")
+	case req.AcceptClock:
+		w.acceptClock()
+	case req.Authorize == nil && req.Command == nil:
+	case w.clock.off != 0:
+		p.reply.Err = w.clock.refusal()
 	case req.Authorize != nil:
 		w.decideAuthorize(p)
-	case req.Command != nil:
+	default:
 		w.decideCommand(p)
 	}
 	if !p.entry {

@@ -21,7 +21,7 @@ import (
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // clock is a wall clock that a test moves.
-type clock struct{ ms atomic.Int64 }
+type clock struct{ ms, jumped atomic.Int64 }
 
 func newClock() *clock {
 	c := new(clock)
@@ -29,8 +29,12 @@ func newClock() *clock {
 	return c
 }
 
-func (c *clock) now() time.Time          { return time.UnixMilli(c.ms.Load()) }
-func (c *clock) advance(d time.Duration) { c.ms.Add(d.Milliseconds()) }
+func (c *clock) now() time.Time           { return time.UnixMilli(c.ms.Load() + c.jumped.Load()) }
+func (c *clock) monotonic() time.Duration { return time.Duration(c.ms.Load()) * time.Millisecond }
+func (c *clock) advance(d time.Duration)  { c.ms.Add(d.Milliseconds()) }
+
+// jump sets the wall clock, and not the monotonic one, so far off.
+func (c *clock) jump(d time.Duration) { c.jumped.Store(d.Milliseconds()) }
 
 // fixture is a writer that runs on a log in memory.
 type fixture struct {
@@ -50,7 +54,7 @@ type rapidOrTest interface {
 // run starts a writer; change may alter its configuration. The fixture is stopped by
 // the test or with end.
 func run(t rapidOrTest, log *store.Memory, c *clock, change ...func(*Config)) *fixture {
-	cfg := Config{Log: log, Tail: store.NewTail(log, 0), Clock: c.now}
+	cfg := Config{Log: log, Tail: store.NewTail(log, 0), Clock: c.now, Monotonic: c.monotonic}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -54,7 +54,7 @@ func (w *Writer) takeover(ctx context.Context, lost []*group) error {
 			return err
 		}
 		w.log.Warn("cannot take the partition over yet", "error", err)
-		now := w.cfg.Clock()
+		now := w.forDeadlines()
 		for _, g := range lost {
 			w.expireGroup(g, now)
 		}
@@ -106,10 +106,10 @@ func (w *Writer) readAndClaim(ctx context.Context, chain *store.Chain, witnesses
 
 // claim appends "epoch started" behind chain.
 func (w *Writer) claim(ctx context.Context, chain *store.Chain) error {
-	w.chain = *chain
+	w.chain, w.sent = *chain, *chain
 	g := &group{commit: store.Commit{
 		Partition: w.cfg.Partition, Epoch: chain.Epoch + 1, Writer: w.id,
-		Time: max(events.At(w.cfg.Clock()), chain.Time),
+		Time: w.now(), // while the clock is wrong that is the time expected
 	}}
 	w.seal(&g.commit, g)
 	try, cancel := context.WithTimeout(ctx, w.cfg.AppendTimeout)

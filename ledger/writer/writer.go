@@ -29,8 +29,10 @@ type Config struct {
 	Partition uint32
 	Logger    *slog.Logger // default: none
 
-	// Clock is the wall clock, default time.Now.
-	Clock func() time.Time
+	// Clock is the wall clock, default time.Now. Monotonic is one that nobody can set,
+	// default the time since New: see clockGuard.
+	Clock     func() time.Time
+	Monotonic func() time.Duration
 
 	// Dir is where the head witness is kept, in the file "head". Empty: no head witness.
 	Dir string
@@ -54,6 +56,7 @@ type Config struct {
 
 // Request is one command or authorisation on its way through the writer. A Request with
 // neither is a barrier: its reply comes after all that was acknowledged before it.
+// AcceptClock makes a barrier an operator's word that the wall clock is right.
 type Request struct {
 	// Of a command.
 	Account string
@@ -63,6 +66,8 @@ type Request struct {
 
 	// Of an authorisation, instead.
 	Authorize *ledger.Authorize
+
+	AcceptClock bool
 
 	ID        ulid.ULID  // of the caller, or made at the edge
 	Receipt   bool       // the id is the caller's: keep a receipt
@@ -97,6 +102,8 @@ type Stats struct {
 	Waiting  int64 `json:"waiting"`
 	// HorizonMS is how far back in milliseconds an unknown command id is still taken.
 	HorizonMS int64 `json:"receipt_horizon_ms"`
+	// ClockOffMS is how far the wall clock is off; while it is, nothing is decided.
+	ClockOffMS int64 `json:"clock_off_ms"`
 }
 
 // Writer is the single writer of a partition.
@@ -115,12 +122,14 @@ type Writer struct {
 	inFlight *group      // appended, not acknowledged; nil when none
 	spare    buffers     // of the last group that was acknowledged
 	linger   linger
+	clock    clockGuard
+	zero     time.Time // of the monotonic clock, on the wall clock at New
 	head     *headFile
 
-	appends chan *group     // to the appender
-	acks    chan ack        // from it
-	answers chan []pending  // to the answerer
-	stats   [8]atomic.Int64 // see Stats
+	appends chan *group             // to the appender
+	acks    chan ack                // from it
+	answers chan []pending          // to the answerer
+	stats   [statCount]atomic.Int64 // see Stats
 	serving atomic.Bool
 	ready   chan struct{} // closed when the writer serves for the first time
 }
@@ -134,6 +143,8 @@ const (
 	statKeys
 	statReceipts
 	statHorizon
+	statClockOff
+	statCount
 )
 
 type ack struct {
@@ -151,6 +162,10 @@ func New(cfg Config) *Writer {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
+	if cfg.Monotonic == nil {
+		begin := time.Now()
+		cfg.Monotonic = func() time.Duration { return time.Since(begin) }
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -164,9 +179,10 @@ func New(cfg Config) *Writer {
 		cfg.MaxReceipts = 4_000_000
 	}
 	return &Writer{
-		cfg: cfg, id: ulid.Make(), log: cfg.Logger,
+		zero: cfg.Clock().Add(-cfg.Monotonic()),
+		cfg:  cfg, id: ulid.Make(), log: cfg.Logger,
 		intake: newIntake(cfg.MaxWaiting),
-		linger: newLinger(), ready: make(chan struct{}),
+		linger: newLinger(), clock: clockGuard{wall: cfg.Clock, monotonic: cfg.Monotonic}, ready: make(chan struct{}),
 		appends: make(chan *group, 1), acks: make(chan ack, 1), answers: make(chan []pending, 4),
 	}
 }
@@ -246,7 +262,8 @@ func (w *Writer) Stats() Stats {
 		Commits: w.stats[statCommits].Load(), Entries: w.stats[statEntries].Load(),
 		Accounts: w.stats[statAccounts].Load(), Keys: w.stats[statKeys].Load(),
 		Receipts: w.stats[statReceipts].Load(), HorizonMS: w.stats[statHorizon].Load(),
-		Waiting: int64(w.intake.len()),
+		ClockOffMS: w.stats[statClockOff].Load(),
+		Waiting:    int64(w.intake.len()),
 	}
 }
 
