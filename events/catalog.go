@@ -44,6 +44,7 @@ var Catalog = []Kind{
 	{Name: "key.disabled", Version: 1, New: newKey, Meaning: "A key was disabled; it can be enabled again."},
 	{Name: "key.enabled", Version: 1, New: newKey, Meaning: "A disabled key works again."},
 	{Name: "key.revoked", Version: 1, New: newKey, Meaning: "A key was revoked, for ever."},
+	{Name: "key.expired", Version: 1, New: newKey, Meaning: "A key's expiry came; it is refused from that moment on, to the millisecond."},
 	{Name: "credit.granted", Version: 1, New: func() Data { return new(Granted) }, Meaning: "Credits were added to a balance."},
 	{Name: "credit.debited", Version: 1, New: func() Data { return new(Debited) }, Meaning: "Credits were taken from a balance."},
 	{Name: "endpoint.registered", Version: 1, New: newEndpoint, Meaning: "A webhook endpoint was registered; its signing secret was shown once."},

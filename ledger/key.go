@@ -256,13 +256,17 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return prefix.Masked(), nil
 }
 
-func (st *State) evolveKey(d *events.Key) {
+func (st *State) evolveKey(d *events.Key, eventType string) {
 	id, err := ulid.ParseStrict(strings.TrimPrefix(d.ID, keyIDPrefix))
 	a := st.accounts[d.Account]
 	if err != nil || a == nil {
 		return
 	}
 	k := st.keys[id]
+	var expiry events.Time
+	if k != nil {
+		expiry = k.ExpiresAt
+	}
 	if k == nil {
 		k = &Key{account: a}
 		st.keys[id] = k
@@ -271,6 +275,7 @@ func (st *State) evolveKey(d *events.Key) {
 		a.keys--
 	}
 	k.Key = d
+	st.setDue(id, k, expiry, eventType)
 	k.allow = make([]netip.Prefix, len(d.IPAllowlist))
 	for i, s := range d.IPAllowlist {
 		k.allow[i], _ = netip.ParsePrefix(s)

@@ -13,6 +13,7 @@ import (
 type State struct {
 	accounts map[string]*Account
 	keys     map[ulid.ULID]*Key
+	dues     dues // what time alone will bring about
 }
 
 // NewState returns the state of an empty log.
@@ -35,6 +36,7 @@ type balanceID struct{ environment, asset string }
 type Key struct {
 	*events.Key // the newest event's data: never written to
 	account     *Account
+	expired     bool // key.expired was written for its expiry
 	allow       []netip.Prefix
 	bucket      bucket // in memory only; full after a restart
 }
@@ -46,7 +48,7 @@ func (st *State) Evolve(e *events.Event) {
 	case *events.Account:
 		st.evolveAccount(d)
 	case *events.Key:
-		st.evolveKey(d)
+		st.evolveKey(d, e.Type)
 	case *events.Granted:
 		st.evolveGranted(e.Account, d)
 	case *events.Debited:

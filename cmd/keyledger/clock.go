@@ -19,7 +19,7 @@ shows how far it is off. Set the clock right and the ledger goes on by itself; w
 the clock is right as it is (the machine was suspended, or the clock was wrong
 before), accept it. Time in the ledger never goes back: after accepting a clock that is
 behind, it stands still until the clock has passed the last commit.`,
-		Example: "  keyledger status\n  keyledger clock accept",
+		Example: "  keyledger clock accept",
 		Args:    arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
 		return a.with(cmd, func(ctx context.Context, c *client.Client) error {

@@ -44,6 +44,9 @@ type pending struct {
 // buffers are a group's bytes, to be used again once it was acknowledged.
 type buffers struct{ entries, message []byte }
 
+// empty says whether nothing rests on the group's time yet.
+func (g *group) empty() bool { return len(g.waiting) == 0 && len(g.commit.Entries) == 0 }
+
 func (g *group) full() bool {
 	return len(g.commit.Entries) >= store.MaxCommitEntries || len(g.entries) >= closeGroupAt || len(g.waiting) >= 4*store.MaxCommitEntries
 }
@@ -60,6 +63,10 @@ func (w *Writer) serve(ctx context.Context) error {
 	for {
 		if w.open == nil {
 			w.openGroup()
+		}
+		if w.open.empty() {
+			w.open.commit.Time = w.now()
+			w.fireDue()
 		}
 		if !w.open.full() {
 			batch = w.intake.take(store.MaxCommitEntries, batch)
@@ -110,28 +117,23 @@ func (w *Writer) finish() error {
 }
 
 func (w *Writer) openGroup() {
-	now := w.now()
 	likely := w.linger.last + w.linger.last/4
 	w.open = &group{
 		commit: store.Commit{
-			Partition: w.cfg.Partition, Epoch: w.chain.Epoch, Writer: w.id, Time: now,
+			Partition: w.cfg.Partition, Epoch: w.chain.Epoch, Writer: w.id, Time: w.now(),
 			Entries: make([]store.Entry, 0, min(likely, store.MaxCommitEntries)),
 		},
 		entries: w.spare.entries[:0],
 		waiting: make([]pending, 0, likely),
 	}
 	w.spare.entries = nil
-	w.receipts.forgetOld(now)
+	w.receipts.forgetOld(w.open.commit.Time)
 }
 
 // decide decides one request on the speculative state: that after everything in flight
 // and in the open group.
 func (w *Writer) decide(req *Request) {
 	g := w.open
-	if len(g.waiting) == 0 {
-		// Nothing rests on the group's time yet.
-		g.commit.Time = w.now()
-	}
 	g.waiting = append(g.waiting, pending{req: req})
 	p := &g.waiting[len(g.waiting)-1]
 	switch {
@@ -222,10 +224,10 @@ func (w *Writer) answeredBefore(p *pending, account string) bool {
 	return true
 }
 
-// commit adds an entry to the open group and evolves the speculative state over it. It
-// returns false, with the refusal set, for an entry that is too large.
+// commit adds a request's entry. It returns false, with the refusal set, for one that is
+// too large.
 func (w *Writer) commit(p *pending, account, command string, evs []events.Event) bool {
-	g, req := w.open, p.req
+	req := p.req
 	entry := store.Entry{
 		CommandID: req.ID, Receipt: req.Receipt, Command: command,
 		Account: account, Actor: req.Actor, Outcome: events.OK, Events: evs,
@@ -233,26 +235,35 @@ func (w *Writer) commit(p *pending, account, command string, evs []events.Event)
 	if req.Receipt {
 		entry.InputHash = req.InputHash
 	}
+	if err := w.add(entry); err != nil {
+		p.reply.Err = err
+		return false
+	}
+	p.entry = true
+	p.reply.Position = events.Position{Partition: w.cfg.Partition, Sequence: w.nextSequence(), Index: w.open.events - 1}
+	return true
+}
+
+// add adds an entry to the open group and evolves the speculative state over it. One
+// that is too large is refused and changes nothing.
+func (w *Writer) add(entry store.Entry) *events.Error {
+	g := w.open
 	before, number := len(g.entries), len(g.commit.Entries)
 	g.commit.Entries = append(g.commit.Entries, entry)
 	added := &g.commit.Entries[number]
 	g.entries = store.AppendEntry(g.entries, added)
 	if size := len(g.entries) - before; size > maxEntryBytes {
 		g.entries, g.commit.Entries = g.entries[:before], g.commit.Entries[:number]
-		p.reply.Err = events.Errorf(events.LimitExceeded, "the command's outcome has %d bytes, at most %d fit in the log", size, maxEntryBytes)
-		return false
+		return events.Errorf(events.LimitExceeded, "the command's outcome has %d bytes, at most %d fit in the log", size, maxEntryBytes)
 	}
-	g.events += len(evs)
-	for i := range evs {
-		w.state.Evolve(&evs[i])
+	g.events += len(entry.Events)
+	for i := range entry.Events {
+		w.state.Evolve(&entry.Events[i])
 	}
-	sequence := w.nextSequence()
-	if req.Receipt {
-		w.receipts.add(added, g.commit.Time, sequence, number)
+	if entry.Receipt {
+		w.receipts.add(added, g.commit.Time, w.nextSequence(), number)
 	}
-	p.entry = true
-	p.reply.Position = events.Position{Partition: w.cfg.Partition, Sequence: sequence, Index: g.events - 1}
-	return true
+	return nil
 }
 
 // flush appends the open group, or answers it at once if it has no entries. Nothing may
@@ -261,7 +272,7 @@ func (w *Writer) commit(p *pending, account, command string, evs []events.Event)
 // commit for a writer that no longer owns the log.
 func (w *Writer) flush() {
 	g := w.open
-	if g == nil || len(g.waiting) == 0 {
+	if g == nil || g.empty() {
 		return
 	}
 	w.open = nil

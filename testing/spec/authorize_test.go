@@ -58,8 +58,8 @@ func TestAuthorizeOrder(t *testing.T) {
 	Run(t, []Case{
 		{"account", with(base, Do("key.revoke", `{"key":"@key1"}`), Do("account.suspend", `{}`)), Ask(`{"secret":"@secret1"}`), Then{Code: events.AccountSuspended}},
 		{"revoked", with(base, Do("key.revoke", `{"key":"@key1"}`)), After(48*time.Hour, Ask(`{"secret":"@secret1"}`)), Then{Code: events.KeyRevoked}},
-		{"disabled", with(base, Do("key.disable", `{"key":"@key1"}`)), After(48*time.Hour, Ask(`{"secret":"@secret1"}`)), Then{Code: events.KeyDisabled}},
-		{"expired", base, After(12*time.Hour, Ask(`{"secret":"@secret1"}`)), Then{Code: events.KeyExpired}},
+		{"disabled", with(base, Do("key.disable", `{"key":"@key1"}`)), After(48*time.Hour, Ask(`{"secret":"@secret1"}`)), Then{Events: []string{"key.expired"}, Code: events.KeyDisabled}},
+		{"expired", base, After(12*time.Hour, Ask(`{"secret":"@secret1"}`)), Then{Events: []string{"key.expired"}, Code: events.KeyExpired}},
 		{"a millisecond before the expiry", base, After(12*time.Hour-time.Millisecond, Ask(`{"secret":"@secret1"}`)), Then{Code: events.EnvironmentDisabled}},
 		{"environment", base, Ask(`{"secret":"@secret1"}`), Then{Code: events.EnvironmentDisabled}},
 		{"no address", enabled, Ask(`{"secret":"@secret1","product":"other"}`), Then{Code: events.IPNotAllowed}},

@@ -3,6 +3,7 @@ package spec
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyledger/keyledger/events"
 )
@@ -68,5 +69,31 @@ func TestKeyChanges(t *testing.T) {
 		{"an unknown key", have, Do("key.disable", `{"key":"key_01ARZ3NDEKTSV4RRFFQ69G5FAV"}`), Then{Code: events.NotFound}},
 		{"no key id at all", have, Do("key.disable", `{"key":"backend"}`), Then{Code: events.InvalidArgument}},
 		{"a standard key gets no permissions", have, Do("key.update", `{"key":"@key1","permissions":["a:read"]}`), Then{Code: events.FailedPrecondition}},
+	})
+}
+
+// What time alone brings about comes before the next command, once.
+func TestKeyExpiry(t *testing.T) {
+	at := func(clock string) string { return `"expires_at":"2026-03-01T` + clock + `Z"` }
+	have := []Step{opened, Do("key.create", `{"environment":"test","name":"k",`+at("13:00:00")+`}`)}
+	wait := func(d time.Duration) Step { return Step{Wait: d} }
+	Run(t, []Case{
+		{"not a millisecond before", have, wait(time.Hour - time.Millisecond), Then{}},
+		{"to the millisecond", have, wait(time.Hour), Then{Events: []string{"key.expired"}, Data: `{"id":"@key1","status":"active","expires_at":"2026-03-01T13:00:00Z"}`}},
+		{"once", append(have, wait(time.Hour)), wait(time.Hour), Then{}},
+		{"long after", have, wait(1000 * time.Hour), Then{Events: []string{"key.expired"}}},
+		{"before the command that meets it", have, After(time.Hour, Do("account.suspend", `{}`)), Then{Events: []string{"key.expired", "account.suspended"}}},
+		{"not when it was put off", append(have, Do("key.update", `{"key":"@key1",`+at("14:00:00")+`}`)), wait(time.Hour), Then{}},
+		{"when it was put off", append(have, Do("key.update", `{"key":"@key1",`+at("14:00:00")+`}`)), wait(2 * time.Hour), Then{Events: []string{"key.expired"}}},
+		{"when it was put forward", append(have, Do("key.update", `{"key":"@key1",`+at("12:30:00")+`}`)), wait(2 * time.Hour), Then{Events: []string{"key.expired"}}},
+		{"once, when it was put off and back", append(have, Do("key.update", `{"key":"@key1",`+at("14:00:00")+`}`), Do("key.update", `{"key":"@key1",`+at("13:00:00")+`}`)),
+			wait(2 * time.Hour), Then{Events: []string{"key.expired"}}},
+		{"not when there is none any more", append(have, Do("key.update", `{"key":"@key1","expires_at":null}`)), wait(2 * time.Hour), Then{}},
+		{"again after a new expiry", append(have, After(time.Hour, Do("key.update", `{"key":"@key1",`+at("14:00:00")+`}`))), wait(time.Hour), Then{Events: []string{"key.expired"}}},
+		{"not twice because of another change", append(have, After(time.Hour, Do("key.update", `{"key":"@key1","name":"n"}`))), wait(time.Hour), Then{}},
+		{"of a disabled key too", append(have, Do("key.disable", `{"key":"@key1"}`)), wait(time.Hour), Then{Events: []string{"key.expired"}}},
+		{"not of a revoked one", append(have, Do("key.revoke", `{"key":"@key1"}`)), wait(time.Hour), Then{}},
+		{"in the order of time", append(have, Do("key.create", `{"environment":"test","name":"k",`+at("12:10:00")+`}`)), wait(time.Hour),
+			Then{Events: []string{"key.expired", "key.expired"}, Data: `{"id":"@key1"}`}},
 	})
 }

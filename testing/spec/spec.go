@@ -97,6 +97,7 @@ func Run(t *testing.T, cases []Case) {
 func (w *world) step(s Step) outcome {
 	w.now = w.now.Add(s.Wait)
 	body := []byte(w.names.Replace(s.Body))
+	due := w.due()
 	var out outcome
 	switch s.Verb {
 	case "":
@@ -105,13 +106,31 @@ func (w *world) step(s Step) outcome {
 	default:
 		out = w.command(s.Verb, body)
 	}
-	for i := range out.events {
-		// Through the stored form, as every event goes.
-		e := stored(w.t, &out.events[i])
-		w.state.Evolve(e)
-		out.events[i] = *e
-	}
+	w.evolve(out.events)
+	out.events = append(due, out.events...)
 	return out
+}
+
+// due is what time alone brings about before a step, folded.
+func (w *world) due() (list []events.Event) {
+	for {
+		e, ok := w.state.Due(events.At(w.now))
+		if !ok {
+			return list
+		}
+		one := []events.Event{e}
+		w.evolve(one)
+		list = append(list, one...)
+	}
+}
+
+// evolve folds events, through their stored form as every event goes.
+func (w *world) evolve(list []events.Event) {
+	for i := range list {
+		e := stored(w.t, &list[i])
+		w.state.Evolve(e)
+		list[i] = *e
+	}
 }
 
 func (w *world) id() ulid.ULID {

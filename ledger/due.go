@@ -1,0 +1,63 @@
+package ledger
+
+import (
+	"container/heap"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// due is one thing that time alone brings about.
+type due struct {
+	at  events.Time
+	key ulid.ULID // that expires then
+}
+
+// dues is a heap, the earliest on top. An entry that is no longer true (the expiry was
+// moved, the key revoked) stays until its time and is passed over.
+type dues []due
+
+func (d dues) Len() int           { return len(d) }
+func (d dues) Less(i, j int) bool { return d[i].at < d[j].at }
+func (d dues) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
+
+// Push and Pop implement heap.Interface.
+func (d *dues) Push(x any) { *d = append(*d, x.(due)) }
+
+func (d *dues) Pop() any {
+	last := len(*d) - 1
+	x := (*d)[last]
+	*d = (*d)[:last]
+	return x
+}
+
+// Due takes the next event that time alone brings about at now, false where there is
+// none. Whether a key has expired is decided by its expiry, exactly, and not by this: the
+// event tells the others. The caller must commit and Evolve what it took before it asks
+// again, or throw the state away; a state that was folded again gives it again.
+func (st *State) Due(now events.Time) (events.Event, bool) {
+	for len(st.dues) > 0 && st.dues[0].at <= now {
+		d := heap.Pop(&st.dues).(due)
+		k := st.keys[d.key]
+		if k == nil || k.ExpiresAt != d.at || k.expired || k.Status == events.Revoked {
+			continue
+		}
+		return events.Event{Type: "key.expired", Account: k.account.ID, Environment: k.Environment, Subject: k.ID, Data: k.Key}, true
+	}
+	return events.Event{}, false
+}
+
+// setDue notes when a key expires, after its event.
+func (st *State) setDue(id ulid.ULID, k *Key, before events.Time, eventType string) {
+	if eventType == "key.expired" {
+		k.expired = true
+		return
+	}
+	if k.ExpiresAt == before {
+		return
+	}
+	if k.expired = false; k.ExpiresAt != 0 {
+		heap.Push(&st.dues, due{at: k.ExpiresAt, key: id})
+	}
+}
