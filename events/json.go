@@ -44,6 +44,9 @@ func (o *Object) UnmarshalJSON(b []byte) error {
 // after the value are refused with InvalidArgument, and so is null. An empty body counts
 // as {}.
 func DecodeStrict(body []byte, v any) *Error {
+	if flat, ok := v.(Flat); ok && decodeFlat(body, flat) {
+		return nil
+	}
 	if len(body) == 0 {
 		body = []byte("{}")
 	}

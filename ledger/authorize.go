@@ -46,6 +46,32 @@ type Answer struct {
 	Replayed    bool        `json:"replayed,omitzero"`
 }
 
+// Member implements events.Flat.
+func (a *Authorize) Member(name []byte, v events.Scalar) bool {
+	switch string(name) {
+	case "secret":
+		return v.String(&a.Secret)
+	case "id":
+		return v.String(&a.ID)
+	case "product":
+		return v.String(&a.Product)
+	case "access":
+		return v.String(&a.Access)
+	case "ip":
+		return v.String(&a.IP)
+	case "cost":
+		return v.OptionalInt(&a.Cost)
+	case "units":
+		return v.OptionalInt(&a.Units)
+	case "reference":
+		return v.String(&a.Reference)
+	}
+	return false
+}
+
+// Reset implements events.Flat.
+func (a *Authorize) Reset() { *a = Authorize{} }
+
 // Validate checks the item's form, parses its secret and fills in defaults. A malformed
 // secret is no mistake of form: it gets the same answer as an unknown one.
 func (a *Authorize) Validate() *events.Error {

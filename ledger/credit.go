@@ -113,6 +113,28 @@ type DebitCredit struct {
 	Reference   string `json:"reference"`
 }
 
+// Member implements events.Flat.
+func (c *DebitCredit) Member(name []byte, v events.Scalar) bool {
+	switch string(name) {
+	case "environment":
+		return v.String(&c.Environment)
+	case "asset":
+		return v.String(&c.Asset)
+	case "amount":
+		return v.Int(&c.Amount)
+	case "key":
+		return v.String(&c.Key)
+	case "product":
+		return v.String(&c.Product)
+	case "reference":
+		return v.String(&c.Reference)
+	}
+	return false
+}
+
+// Reset implements events.Flat.
+func (c *DebitCredit) Reset() { *c = DebitCredit{} }
+
 // Validate implements Command.
 func (c *DebitCredit) Validate() *events.Error {
 	var check checks

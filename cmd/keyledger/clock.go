@@ -35,5 +35,7 @@ behind, it stands still until the clock has passed the last commit.`,
 			return a.show(reply, &out, func(t *table) { t.row("accepted off (ms)", out.Clock.OffMS) })
 		})
 	})
-	return group(&cobra.Command{Use: "clock", Short: "Accept the server's clock after it jumped"}, accept)
+	return group(&cobra.Command{
+		Use: "clock", Short: "Accept the server's clock after it jumped", Example: "  keyledger clock accept",
+	}, accept)
 }

@@ -94,8 +94,8 @@ func (s *Service) authorizeMany(r *request) {
 		r.fail(errTooLarge(len(r.body), MaxAuthorizeBytes))
 		return
 	}
-	var items []jsontext.Value
-	if err := events.DecodeStrict(r.body, &items); err != nil {
+	items, err := splitItems(r.body)
+	if err != nil {
 		r.fail(err)
 		return
 	}
@@ -115,6 +115,22 @@ func (s *Service) authorizeMany(r *request) {
 		req.Done = func(reply *writer.Reply) { m.reply(i, reply) }
 		s.cfg.Writer.Submit(req)
 	}
+}
+
+// splitItems returns the items of an array as they stand in it.
+func splitItems(body []byte) ([][]byte, *events.Error) {
+	if items, ok := events.FlatItems(body); ok {
+		return items, nil
+	}
+	var values []jsontext.Value
+	if err := events.DecodeStrict(body, &values); err != nil {
+		return nil, err
+	}
+	items := make([][]byte, len(values))
+	for i := range values {
+		items[i] = values[i]
+	}
+	return items, nil
 }
 
 // reply takes one item's outcome. A refusal of the command id belongs to its item; what
