@@ -64,15 +64,20 @@ func (c *checks) that(ok bool, format string, args ...any) {
 
 // text checks the length of a text in characters; control characters are refused.
 func (c *checks) text(member, s string, least, most int) {
-	n := 0
+	n, printable := 0, true
 	for _, r := range s {
 		n++
-		c.that(r >= ' ' && r != 0x7f, "%s must not hold control characters", member)
+		printable = printable && r >= ' ' && r != 0x7f
 	}
-	if least > 0 {
-		c.that(n >= least, "%s is required", member)
+	switch { // not by that: its arguments would be made for every text that is right
+	case c.err != nil:
+	case !printable:
+		c.that(false, "%s must not hold control characters", member)
+	case n < least:
+		c.that(false, "%s is required", member)
+	case n > most:
+		c.that(false, "%s has %d characters, at most %d are allowed", member, n, most)
 	}
-	c.that(n <= most, "%s has %d characters, at most %d are allowed", member, n, most)
 }
 
 func (c *checks) metadata(m events.Object) {
