@@ -69,7 +69,10 @@ func (r *request) answerAuthorize(reply *writer.Reply) {
 		return
 	}
 	answer := withPosition(reply)
-	r.answer(answer.AppendJSON(make([]byte, 0, 512)), reply.Position, reply.Replayed)
+	m := memories.Get().(*memory)
+	m.body = answer.AppendJSON(m.body[:0])
+	r.answer(m.body, reply.Position, reply.Replayed)
+	memories.Put(m)
 }
 
 func withPosition(reply *writer.Reply) *ledger.Answer {

@@ -173,8 +173,16 @@ func (r *request) answerCommand(reply *writer.Reply, secret string) {
 		return
 	}
 	result := ledger.Result{Data: reply.Data, Secret: secret, Omitted: secret != "" && reply.Replayed}
-	body, err := result.AppendJSON(make([]byte, 0, 512))
-	r.answerEncoded(body, err, reply.Position, reply.Replayed)
+	if secret != "" { // which shall not stay in memory
+		body, err := result.AppendJSON(nil)
+		r.answerEncoded(body, err, reply.Position, reply.Replayed)
+		return
+	}
+	m := memories.Get().(*memory)
+	var err error
+	m.body, err = result.AppendJSON(m.body[:0])
+	r.answerEncoded(m.body, err, reply.Position, reply.Replayed)
+	memories.Put(m)
 }
 
 func errTooLarge(got, most int) *events.Error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -164,12 +165,29 @@ func (r *request) answer(body []byte, at events.Position, replayed bool) {
 	if r.reply == "" {
 		return
 	}
-	header := nats.Header{store.HeaderPosition: {at.String()}}
 	if replayed {
-		header[store.HeaderReplayed] = []string{"true"}
+		r.publish(nats.Header{store.HeaderPosition: {at.String()}, store.HeaderReplayed: {"true"}}, body)
+		return
 	}
-	r.publish(header, body)
+	m := memories.Get().(*memory)
+	m.position[0] = at.String()
+	r.publish(m.header, body)
+	memories.Put(m)
 }
+
+// memory is what a fresh answer is made in. It is used again: what is published was
+// copied when the call returns.
+type memory struct {
+	body     []byte
+	header   nats.Header
+	position []string // the one value in header
+}
+
+var memories = sync.Pool{New: func() any {
+	m := &memory{position: make([]string, 1)}
+	m.header = nats.Header{store.HeaderPosition: m.position}
+	return m
+}}
 
 // answerEncoded publishes a result, or says that it could not be encoded.
 func (r *request) answerEncoded(body []byte, err error, at events.Position, replayed bool) {
