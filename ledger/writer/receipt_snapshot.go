@@ -38,8 +38,15 @@ func (r *receipts) appendAccount(b []byte, account string) []byte {
 // has nothing. After an error the store must not be used. The budget holds here too:
 // what is too much for it is forgotten.
 func (r *receipts) restoreAccount(account string, b []byte) error {
+	if err := r.restore(account, b); err != nil {
+		return fmt.Errorf("restore receipts of %s: %w", account, err)
+	}
+	return nil
+}
+
+func (r *receipts) restore(account string, b []byte) error {
 	if r.number(account) != 0 {
-		return fmt.Errorf("restore receipts of %s: it has some already", account)
+		return errors.New("it has some already")
 	}
 	if len(b) == 0 {
 		return nil
@@ -47,26 +54,27 @@ func (r *receipts) restoreAccount(account string, b []byte) error {
 	c := events.NewReader(b)
 	var forgotten events.Time
 	c.Time(&forgotten)
+	if c.Err() == nil && len(c.Bytes()) == 0 {
+		return events.ErrShort
+	}
 	count := c.Len(0)
-	if err := c.Err(); err != nil {
-		return fmt.Errorf("restore receipts of %s: %w", account, err)
+	if c.Err() != nil {
+		return c.Err()
 	}
 	if forgotten < 0 {
-		return fmt.Errorf("restore receipts of %s: its mark is out of range", account)
+		return errors.New("its mark is out of range")
 	}
-	a := r.holders.at(r.enter(account))
-	a.forgotten = forgotten
-	r.short.newest, r.seen.newest = max(r.short.newest, forgotten), max(r.seen.newest, forgotten)
+	r.mark(r.holders.at(r.enter(account)), forgotten)
 	var last lastCoded
 	for range count {
 		var s slot
 		if err := last.code(c, &s); err != nil {
-			return fmt.Errorf("restore receipts of %s: %w", account, err)
+			return err
 		}
 		r.put(account, &s)
 	}
 	if len(c.Bytes()) > 0 {
-		return fmt.Errorf("restore receipts of %s: %d bytes too many", account, len(c.Bytes()))
+		return fmt.Errorf("%d bytes too many", len(c.Bytes()))
 	}
 	return nil
 }

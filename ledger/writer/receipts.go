@@ -2,7 +2,6 @@ package writer
 
 import (
 	"encoding/binary"
-	"math"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -21,8 +20,8 @@ const (
 	idAhead = time.Minute
 
 	// ReceiptBytes is the memory a receipt takes: its slot of 48 bytes and its place in
-	// the index. An account that has receipts takes about 150 bytes besides.
-	ReceiptBytes = 52
+	// the index. An account that has receipts takes about 130 bytes besides.
+	ReceiptBytes = 60
 
 	// defaultMaxReceipts is what 512 MiB hold.
 	defaultMaxReceipts = 512 << 20 / ReceiptBytes
@@ -75,7 +74,7 @@ type shortfalls struct {
 }
 
 func newReceipts(limit int) *receipts {
-	return &receipts{limit: uint32(min(max(limit, 1), math.MaxInt32)), index: newIndex(), holders: newHolders(), cursor: 1}
+	return &receipts{limit: uint32(min(max(limit, 1), 1<<30)), index: newIndex(), holders: newHolders(), cursor: 1}
 }
 
 // find returns the receipt of an id.
@@ -124,13 +123,18 @@ func (r *receipts) forget(n uint32) {
 	a := r.holders.at(n)
 	oldest := a.oldest
 	s := r.slots.at(oldest)
-	a.forgotten = max(a.forgotten, events.Time(s.id.Time()))
-	r.seen.newest, r.short.newest = max(r.seen.newest, a.forgotten), max(r.short.newest, a.forgotten)
+	r.mark(a, events.Time(s.id.Time()))
 	a.oldest = s.younger
 	r.index.remove(&r.slots, oldest)
 	r.slots.give(oldest)
 	r.resize(n, a.count-1)
 	r.held--
+}
+
+// mark notes the time of an id of an account that was forgotten.
+func (r *receipts) mark(a *holder, at events.Time) {
+	a.forgotten = max(a.forgotten, at)
+	r.seen.newest, r.short.newest = max(r.seen.newest, at), max(r.short.newest, at)
 }
 
 // forgetOld is the sweep: it looks at some of the accounts, drops their receipts that are

@@ -48,7 +48,7 @@ type Config struct {
 	MaxWaiting int
 
 	// MaxReceipts is how many receipts are kept, of ReceiptBytes each; past it the horizon
-	// of the account that has the most shortens. Default 10,324,440, which is 512 MiB.
+	// of the account that has the most shortens. Default 8,947,848, which is 512 MiB.
 	MaxReceipts int
 }
 
