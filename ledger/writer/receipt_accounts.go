@@ -25,7 +25,7 @@ type holder struct {
 type holders struct {
 	pages[holder]
 	numbers map[string]uint32
-	last    uint32 // asked for last: a command is first looked up and then added
+	last    uint32 // the one asked for last: a command is looked up, then added
 	used    uint32 // highest number ever taken
 	free    uint32 // first free number below that
 	rings   [sizes]uint32
@@ -50,7 +50,7 @@ func newHolders() holders {
 
 // number returns an account's number, 0 if it has none.
 func (h *holders) number(account string) uint32 {
-	if h.last == 0 || h.at(h.last).account != account {
+	if h.at(h.last).account != account {
 		h.last = h.numbers[account]
 	}
 	return h.last
