@@ -107,7 +107,7 @@ func (r *receipts) put(account string, s *slot) {
 	s.account = n
 	*r.slots.at(added) = *s
 	if a.count == 0 {
-		a.oldest = added
+		a.oldest, a.due = added, s.at()
 	} else {
 		r.slots.at(a.youngest).younger = added
 	}
@@ -145,7 +145,10 @@ func (r *receipts) forgetOld(now events.Time) {
 	forgets := sweepReceipts
 	for range min(sweepHolders, r.used) {
 		a := r.holders.at(r.cursor)
-		for a.count > 0 && r.slots.at(a.oldest).at() < limit {
+		for a.count > 0 && a.due < limit {
+			if a.due = r.slots.at(a.oldest).at(); a.due >= limit {
+				break
+			}
 			if forgets == 0 {
 				return // to go on here
 			}
