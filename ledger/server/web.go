@@ -50,6 +50,8 @@ func (s *Server) metrics() *prometheus.Registry {
 	gauge("accounts", "Accounts.", func() int64 { return s.writer.Stats().Accounts })
 	gauge("keys", "Keys, revoked ones included.", func() int64 { return s.writer.Stats().Keys })
 	gauge("receipts", "Command ids remembered.", func() int64 { return s.writer.Stats().Receipts })
+	gauge("receipt_horizon_ms", "How far back an unknown command id is still taken, of the account where that is least.", func() int64 { return s.writer.Stats().HorizonMS })
+	gauge("receipt_accounts_below_5m", "Accounts whose new command ids are refused.", func() int64 { return s.writer.Stats().BelowFloor })
 	gauge("waiting", "Commands waiting for the writer.", func() int64 { return s.writer.Stats().Waiting })
 	gauge("log_sequence", "Last acknowledged commit.", func() int64 { return int64(s.tail.End().Sequence) })
 	return registry

@@ -204,10 +204,10 @@ func (w *Writer) decideAuthorize(p *pending) {
 func (w *Writer) answeredBefore(p *pending, account string) bool {
 	found, ok := w.receipts.find(account, p.req.ID)
 	if !ok {
-		p.reply.Err = w.receipts.check(p.req.ID, w.open.commit.Time)
+		p.reply.Err = w.receipts.check(account, p.req.ID, w.open.commit.Time)
 		return p.reply.Err != nil
 	}
-	if found.input != [16]byte(p.req.InputHash[:16]) {
+	if found.input != inputOf(&p.req.InputHash) {
 		p.reply.Err = events.Errorf(events.IDReused, "this command id was used for another command; make a new id for a new command")
 		return true
 	}
@@ -217,7 +217,8 @@ func (w *Writer) answeredBefore(p *pending, account string) bool {
 	case w.inFlight != nil && found.sequence == w.inFlight.commit.Sequence:
 		p.reply = replyOf(&w.inFlight.commit, found.sequence, int(found.entry))
 	default:
-		p.replay = &found
+		again := found // a copy for this case alone, so that the others allocate nothing
+		p.replay = &again
 	}
 	p.reply.Replayed = true
 	p.entry = true // its position is that of the first answer
@@ -333,8 +334,10 @@ func (w *Writer) count(c *store.Commit) {
 	w.stats[statEntries].Add(int64(len(c.Entries)))
 	w.stats[statAccounts].Store(int64(w.state.Accounts()))
 	w.stats[statKeys].Store(int64(w.state.Keys()))
-	w.stats[statReceipts].Store(int64(len(w.receipts.known)))
+	w.stats[statReceipts].Store(int64(w.receipts.held))
 	w.stats[statHorizon].Store(int64(w.receipts.horizon(c.Time)))
+	w.stats[statBelowFull].Store(w.receipts.short.belowFull)
+	w.stats[statBelowFloor].Store(w.receipts.short.belowFloor)
 }
 
 // expire answers callers whose deadline has passed: "outcome_unknown" for what has an

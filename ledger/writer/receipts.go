@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -12,93 +13,200 @@ import (
 const (
 	// receiptHorizon is how long a command id is remembered.
 	receiptHorizon = 24 * time.Hour
+	// receiptFloor is the least that an account's horizon may be for its new ids to be
+	// taken: a caller must have that long to find out what came of a command.
+	receiptFloor = 5 * time.Minute
 	// idAhead is how far a command id's time may be ahead of the ledger's clock.
 	idAhead = time.Minute
+
+	// ReceiptBytes is the memory a receipt takes: its slot of 48 bytes and its place in
+	// the index. An account that has receipts takes about 130 bytes besides.
+	ReceiptBytes = 60
+
+	// defaultMaxReceipts is what 512 MiB hold.
+	defaultMaxReceipts = 512 << 20 / ReceiptBytes
+
+	// sweepHolders and sweepReceipts are how many accounts a sweep looks at and how many
+	// receipts it forgets, at most: a share of the work with every commit, no pause.
+	sweepHolders  = 16
+	sweepReceipts = 2 * store.MaxCommitEntries
 )
 
-// receipt remembers one command id: where its entry stands, and a hash of its input, of
-// which 128 bits are enough: whoever finds a collision fools only itself.
+// receipt remembers one command id: where its entry stands, and the first 64 bits of the
+// hash of its input. They are enough: whoever finds a collision fools only itself.
 type receipt struct {
-	input    [16]byte
+	input    uint64
 	sequence uint64
 	entry    int32
 }
 
-type receiptKey struct {
-	account string
-	id      ulid.ULID
-}
+// inputOf is what a receipt keeps of the hash of an input.
+func inputOf(hash *store.Hash) uint64 { return binary.LittleEndian.Uint64(hash[:8]) }
 
-// receipts are the command ids of the horizon. An id whose receipt was forgotten is told
-// by its time: every unknown id up to the newest forgotten one is refused as expired and
-// can never become a second debit.
+// receipts are the command ids of the horizon, as many as the budget allows. When it is
+// used up, the account with the most receipts loses its oldest, so that an account that
+// floods shortens its own horizon and no other's.
+//
+// An id whose receipt was forgotten is told by its time: every unknown id of an account
+// up to its newest forgotten one is refused as expired and can never become a second
+// debit.
 type receipts struct {
-	limit     int
-	known     map[receiptKey]receipt
-	order     []agedKey   // oldest first
-	forgotten events.Time // time of the newest id that was forgotten
+	limit uint32
+	held  uint32
+	slots slab
+	index index
+	holders
+
+	// committed is the time of the newest receipt. Accounts are dropped by it and not by
+	// the clock: a clock may run ahead and be set back, the time of commits never goes back.
+	committed events.Time
+
+	cursor uint32     // account that the sweep looks at next
+	seen   shortfalls // by the sweep that is under way
+	short  shortfalls // by the last whole one
 }
 
-type agedKey struct {
-	receiptKey
-	at events.Time
+// shortfalls is how far the horizons of all accounts fall short.
+type shortfalls struct {
+	newest     events.Time // of all marks
+	belowFull  int64       // accounts whose horizon is below 24 hours
+	belowFloor int64       // accounts whose horizon is below 5 minutes
 }
 
 func newReceipts(limit int) *receipts {
-	return &receipts{limit: limit, known: map[receiptKey]receipt{}}
+	return &receipts{limit: uint32(min(max(limit, 1), 1<<30)), index: newIndex(), holders: newHolders(), cursor: 1}
 }
 
 // find returns the receipt of an id.
 func (r *receipts) find(account string, id ulid.ULID) (receipt, bool) {
-	found, ok := r.known[receiptKey{account, id}]
-	return found, ok
+	n := r.number(account)
+	if n == 0 {
+		return receipt{}, false
+	}
+	s := r.index.find(&r.slots, n, id)
+	if s == nil {
+		return receipt{}, false
+	}
+	return s.receipt(), true
 }
 
 // add remembers an entry.
 func (r *receipts) add(e *store.Entry, at events.Time, sequence uint64, entry int) {
-	key := receiptKey{e.Account, e.CommandID}
-	r.known[key] = receipt{input: [16]byte(e.InputHash[:16]), sequence: sequence, entry: int32(entry)}
-	r.order = append(r.order, agedKey{key, at})
-	for len(r.known) > r.limit {
-		r.forgetOldest()
-	}
+	s := slot{id: e.CommandID, input: inputOf(&e.InputHash), place: sequence<<16 | uint64(entry)}
+	s.setAt(at)
+	r.put(e.Account, &s)
 }
 
-// forgetOld drops what is older than the horizon. A minute more than the horizon is
-// kept, because an id may be ahead of its commit by that much.
+// put adds the youngest receipt of an account.
+func (r *receipts) put(account string, s *slot) {
+	for r.held >= r.limit {
+		r.forget(r.most())
+	}
+	n := r.enter(account)
+	a, added := r.holders.at(n), r.slots.take()
+	s.account = n
+	*r.slots.at(added) = *s
+	if a.count == 0 {
+		a.oldest, a.due = added, s.at()
+	} else {
+		r.slots.at(a.youngest).younger = added
+	}
+	a.youngest = added
+	r.resize(n, a.count+1)
+	r.held++
+	r.committed = max(r.committed, s.at())
+	r.index.add(&r.slots, added, r.held)
+}
+
+// forget drops the oldest receipt of an account and moves its mark.
+func (r *receipts) forget(n uint32) {
+	a := r.holders.at(n)
+	oldest := a.oldest
+	s := r.slots.at(oldest)
+	r.mark(a, events.Time(s.id.Time()))
+	a.oldest = s.younger
+	r.index.remove(&r.slots, oldest)
+	r.slots.give(oldest)
+	r.resize(n, a.count-1)
+	r.held--
+}
+
+// mark notes the time of an id of an account that was forgotten.
+func (r *receipts) mark(a *holder, at events.Time) {
+	a.forgotten = max(a.forgotten, at)
+	r.seen.newest, r.short.newest = max(r.seen.newest, at), max(r.short.newest, at)
+}
+
+// forgetOld is the sweep: it looks at some of the accounts, drops their receipts that are
+// older than the horizon, and drops accounts that have nothing left to tell. A minute
+// more than the horizon is kept, because an id may be ahead of its commit by that much.
 func (r *receipts) forgetOld(now events.Time) {
-	limit := now - events.Time((receiptHorizon + idAhead).Milliseconds())
-	for len(r.order) > 0 && r.order[0].at < limit {
-		r.forgetOldest()
+	limit := now - milliseconds(receiptHorizon+idAhead)
+	forgets := sweepReceipts
+	for range min(sweepHolders, r.used) {
+		a := r.holders.at(r.cursor)
+		for a.count > 0 && a.due < limit {
+			if a.due = r.slots.at(a.oldest).at(); a.due >= limit {
+				break
+			}
+			if forgets == 0 {
+				return // to go on here
+			}
+			forgets--
+			r.forget(r.cursor)
+		}
+		r.look(r.cursor, now)
+		if r.cursor++; r.cursor > r.used {
+			r.cursor, r.short, r.seen = 1, r.seen, shortfalls{}
+		}
 	}
 }
 
-func (r *receipts) forgetOldest() {
-	oldest := r.order[0]
-	r.order[0] = agedKey{}
-	r.order = r.order[1:]
-	delete(r.known, oldest.receiptKey)
-	r.forgotten = max(r.forgotten, events.Time(oldest.id.Time()))
+// look counts one account for the sweep, or drops it.
+func (r *receipts) look(n uint32, now events.Time) {
+	a := r.holders.at(n)
+	if a.account == "" {
+		return
+	}
+	if a.count == 0 && a.forgotten < r.committed-milliseconds(receiptHorizon) {
+		r.leave(n)
+		return
+	}
+	r.seen.newest = max(r.seen.newest, a.forgotten)
+	if horizonAt(a.forgotten, now) < milliseconds(receiptHorizon) {
+		r.seen.belowFull++
+	}
+	if horizonAt(a.forgotten, now) < milliseconds(receiptFloor) {
+		r.seen.belowFloor++
+	}
 }
 
-// check says whether an unknown id may still be taken.
-func (r *receipts) check(id ulid.ULID, now events.Time) *events.Error {
+// check says whether an unknown id of an account may still be taken.
+func (r *receipts) check(account string, id ulid.ULID, now events.Time) *events.Error {
+	forgotten := r.holders.at(r.number(account)).forgotten
+	horizon := horizonAt(forgotten, now)
 	at := events.Time(id.Time())
-	if at > now+events.Time(idAhead.Milliseconds()) {
+	switch {
+	case at > now+milliseconds(idAhead):
 		return events.Errorf(events.InvalidArgument, "the command id's time %s is more than a minute ahead of the ledger's clock", at)
-	}
-	if at < now-r.horizon(now) {
+	case at <= forgotten || at < now-milliseconds(receiptHorizon):
 		return events.Errorf(events.CommandExpired, "the command id's time %s is further back than receipts reach; look whether it was done, then use a new id", at).
-			With("horizon_ms", int64(r.horizon(now)))
+			With("horizon_ms", int64(horizon))
+	case horizon < milliseconds(receiptFloor):
+		return events.Errorf(events.Unavailable, "more commands with ids came than the ledger can remember: those of account %s reach back less than the 5 minutes that a retry may need; nothing was done: send fewer in a time and try again with the same id", account).
+			With("horizon_ms", int64(horizon))
 	}
 	return nil
 }
 
-// horizon is how far back an unknown id is still taken, in milliseconds.
-func (r *receipts) horizon(now events.Time) events.Time {
-	h := events.Time(receiptHorizon.Milliseconds())
-	if r.forgotten > 0 {
-		h = min(h, now-r.forgotten-1)
-	}
-	return max(h, 0)
+// horizon is how far back an unknown id is still taken, in milliseconds, of the account
+// where that is least.
+func (r *receipts) horizon(now events.Time) events.Time { return horizonAt(r.short.newest, now) }
+
+// horizonAt is the horizon of an account with a mark: 24 hours, or what came after the
+// newest id that was forgotten.
+func horizonAt(forgotten, now events.Time) events.Time {
+	return max(min(milliseconds(receiptHorizon), now-forgotten-1), 0)
 }
+
+func milliseconds(d time.Duration) events.Time { return events.Time(d.Milliseconds()) }

@@ -49,8 +49,8 @@ type Config struct {
 	// more gets "unavailable" at once. Default 65,536. Their bodies have at most 256 MiB.
 	MaxWaiting int
 
-	// MaxReceipts is how many receipts are kept; past it the horizon shortens. Default
-	// 4,000,000, about 200 bytes each.
+	// MaxReceipts is how many receipts are kept, of ReceiptBytes each; past it the horizon
+	// of the account that has the most shortens. Default 8,947,848, which is 512 MiB.
 	MaxReceipts int
 }
 
@@ -98,10 +98,21 @@ type Stats struct {
 	Entries  int64 `json:"entries"`
 	Accounts int64 `json:"accounts"`
 	Keys     int64 `json:"keys"`
-	Receipts int64 `json:"receipts"`
 	Waiting  int64 `json:"waiting"`
-	// HorizonMS is how far back in milliseconds an unknown command id is still taken.
+	// Receipts is how many there are, ReceiptLimit how many there may be, ReceiptBytes the
+	// memory that each takes.
+	Receipts     int64 `json:"receipts"`
+	ReceiptLimit int64 `json:"receipt_limit"`
+	ReceiptBytes int64 `json:"receipt_bytes"`
+	// HorizonMS is how far back in milliseconds an unknown command id is still taken, of
+	// the account where that is least. The two below count accounts as of the last sweep,
+	// which goes over 16 accounts with each commit.
 	HorizonMS int64 `json:"receipt_horizon_ms"`
+	// BelowFull is how many accounts have a horizon of less than 24 hours.
+	BelowFull int64 `json:"receipt_accounts_below_24h"`
+	// BelowFloor is how many accounts have one of less than 5 minutes: their new ids are
+	// refused.
+	BelowFloor int64 `json:"receipt_accounts_below_5m"`
 	// ClockOffMS is how far the wall clock is off; while it is, nothing is decided.
 	ClockOffMS int64 `json:"clock_off_ms"`
 }
@@ -143,6 +154,8 @@ const (
 	statKeys
 	statReceipts
 	statHorizon
+	statBelowFull
+	statBelowFloor
 	statClockOff
 	statCount
 )
@@ -176,7 +189,7 @@ func New(cfg Config) *Writer {
 		cfg.MaxWaiting = 65_536
 	}
 	if cfg.MaxReceipts == 0 {
-		cfg.MaxReceipts = 4_000_000
+		cfg.MaxReceipts = defaultMaxReceipts
 	}
 	return &Writer{
 		zero: cfg.Clock().Add(-cfg.Monotonic()),
@@ -261,9 +274,10 @@ func (w *Writer) Stats() Stats {
 		Serving: w.serving.Load(), Epoch: w.stats[statEpoch].Load(),
 		Commits: w.stats[statCommits].Load(), Entries: w.stats[statEntries].Load(),
 		Accounts: w.stats[statAccounts].Load(), Keys: w.stats[statKeys].Load(),
-		Receipts: w.stats[statReceipts].Load(), HorizonMS: w.stats[statHorizon].Load(),
-		ClockOffMS: w.stats[statClockOff].Load(),
-		Waiting:    int64(w.intake.len()),
+		Receipts: w.stats[statReceipts].Load(), ReceiptLimit: int64(w.cfg.MaxReceipts), ReceiptBytes: ReceiptBytes,
+		HorizonMS: w.stats[statHorizon].Load(),
+		BelowFull: w.stats[statBelowFull].Load(), BelowFloor: w.stats[statBelowFloor].Load(),
+		ClockOffMS: w.stats[statClockOff].Load(), Waiting: int64(w.intake.len()),
 	}
 }
 
