@@ -193,7 +193,7 @@ func (r *receipts) check(account string, id ulid.ULID, now events.Time) *events.
 		return events.Errorf(events.CommandExpired, "the command id's time %s is further back than receipts reach; look whether it was done, then use a new id", at).
 			With("horizon_ms", int64(horizon))
 	case horizon < milliseconds(receiptFloor):
-		return events.Errorf(events.Unavailable, "more commands with ids came than the ledger can remember: those of account %s reach back less than the 5 minutes that a retry may need; nothing was done: send fewer in a time and try again with the same id", account).
+		return events.Errorf(events.Unavailable, "more commands with ids came than the ledger can remember: those of account %s reach back less than the 5 minutes that a retry may need; nothing was done: send fewer at a time and try again with the same id", account).
 			With("horizon_ms", int64(horizon))
 	}
 	return nil
