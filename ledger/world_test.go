@@ -121,12 +121,12 @@ func decoded(t fataler, list []events.Event) []events.Event {
 // bodies holds for each verb its bodies; $env is an environment, $n a small number,
 // $id and $secret belong to a step.
 var bodies = map[string][]string{
-	"account.open":               {`{"name":"n$n"}`, `{"plan":{"name":"p","price":{"per":{"cards:write":$n}},"rate":{"per_second":5},"max_keys":2}}`},
+	"account.open":               {`{"name":"n$n"}`},
 	"account.suspend":            {`{"reason":"r$n"}`},
 	"account.resume":             {`{}`},
 	"account.set_products":       {`{"environment":"$env","products":["cards","p$n"]}`, `{"environment":"$env","products":[]}`},
 	"account.enable_environment": {`{"environment":"$env"}`},
-	"account.set_plan":           {`{"plan":{"name":"q","price":{"asset":"gold","default":$n}}}`},
+	"account.set_plan":           {`{"plan":{"name":"p","price":{"per":{"cards:write":$n}},"rate":{"per_second":5},"max_keys":2}}`, `{"plan":{"name":"q","price":{"asset":"gold","default":$n}}}`},
 	"key.create": {
 		`{"environment":"$env","name":"n$n"}`,
 		`{"environment":"$env","name":"r","kind":"restricted","permissions":["cards:*"],"ip_allowlist":["10.0.0.0/8"],"metadata":{"n":$n}}`,
