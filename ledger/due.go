@@ -40,24 +40,19 @@ func (st *State) Due(now events.Time) (events.Event, bool) {
 	for len(st.dues) > 0 && st.dues[0].at <= now {
 		d := heap.Pop(&st.dues).(due)
 		k := st.keys[d.key]
-		if k == nil || k.ExpiresAt != d.at || k.expired || k.Status == events.Revoked {
+		if k == nil || k.expiresAt != d.at {
 			continue
 		}
-		return events.Event{Type: "key.expired", Account: k.account.ID, Environment: k.Environment, Subject: k.ID, Data: k.Key}, true
+		if w := k.words.Value(); !w.expired && w.status != events.Revoked {
+			return events.Event{Type: "key.expired", Account: k.account.ID, Environment: w.environment, Subject: k.id, Data: k.data()}, true
+		}
 	}
 	return events.Event{}, false
 }
 
-// setDue notes when a key expires, after its event.
-func (st *State) setDue(id ulid.ULID, k *Key, before events.Time, eventType string) {
-	if eventType == "key.expired" {
-		k.expired = true
-		return
-	}
-	if k.ExpiresAt == before {
-		return
-	}
-	if k.expired = false; k.ExpiresAt != 0 {
-		heap.Push(&st.dues, due{at: k.ExpiresAt, key: id})
+// setDue notes when a key expires.
+func (st *State) setDue(id ulid.ULID, k *Key) {
+	if w := k.words.Value(); k.expiresAt != 0 && !w.expired && w.status != events.Revoked {
+		heap.Push(&st.dues, due{at: k.expiresAt, key: id})
 	}
 }
