@@ -77,7 +77,7 @@ func (k *Kind) CloudEventType() string { return k.cloudEventType }
 // Code codes the event in its stored form. Reading an unknown type or version sets an
 // error: a record is never skipped silently.
 func (e *Event) Code(c *Coder) {
-	c.String(&e.Type)
+	c.Word(&e.Type)
 	kind := byName[e.Type]
 	if kind == nil {
 		c.fail("unknown event type %q", e.Type)
@@ -90,11 +90,10 @@ func (e *Event) Code(c *Coder) {
 		return
 	}
 	c.String(&e.Account)
-	c.String(&e.Environment)
+	c.Word(&e.Environment)
 	c.String(&e.Subject)
 	if c.reading {
 		c.more()           // the payload's length always stands here
-		e.Type = kind.Name // shares the catalog's string
 		e.Data = kind.New()
 		payload := Coder{buf: c.take(), reading: true, err: c.err}
 		e.Data.Code(&payload)

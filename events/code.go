@@ -132,6 +132,36 @@ func (c *Coder) String(p *string) {
 	*p = string(c.take())
 }
 
+// Word codes a string that mostly is one of few: reading it then needs no memory. It is
+// stored as by String.
+func (c *Coder) Word(p *string) {
+	if !c.reading {
+		c.String(p)
+		return
+	}
+	b := c.take()
+	word, ok := words[string(b)]
+	if !ok {
+		word = string(b)
+	}
+	*p = word
+}
+
+// words are the usual values of strings that Word codes, types of events among them.
+var words = func() map[string]string {
+	m := map[string]string{}
+	for _, w := range []string{
+		"", Test, Live, Read, Write, Active, Standard, CurrentSecret, string(OK), Paid, Promotional,
+		"credits", "authorize", "credit.debit", "credit.grant", "key.create", "operator",
+	} {
+		m[w] = w
+	}
+	for i := range Catalog {
+		m[Catalog[i].Name] = Catalog[i].Name
+	}
+	return m
+}()
+
 // Blob codes bytes; none and empty are the same.
 func (c *Coder) Blob(p *[]byte) {
 	if !c.reading {

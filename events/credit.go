@@ -13,8 +13,8 @@ type Balance struct {
 }
 
 func (b *Balance) code(c *Coder) {
-	c.String(&b.Environment)
-	c.String(&b.Asset)
+	c.Word(&b.Environment)
+	c.Word(&b.Asset)
 	c.Int(&b.Posted)
 	c.Int(&b.Held)
 	b.Available = b.Posted - b.Held
@@ -60,7 +60,7 @@ func (g *Granted) Code(c *Coder) {
 	c.String(&g.ID)
 	c.Int(&g.Amount)
 	c.Int(&g.Priority)
-	c.String(&g.Category)
+	c.Word(&g.Category)
 	c.String(&g.Reference)
 	c.Time(&g.CreatedAt)
 	g.Balance.code(c)
@@ -155,10 +155,10 @@ func (d *Debited) Code(c *Coder) {
 	}
 	c.String(&d.Key)
 	c.String(&d.Product)
-	c.String(&d.Access)
+	c.Word(&d.Access)
 	c.Int(&d.Units)
 	c.String(&d.IP)
-	c.String(&d.SecretAge)
+	c.Word(&d.SecretAge)
 	c.String(&d.Reference)
 	c.Time(&d.CreatedAt)
 	d.Balance.code(c)

@@ -109,10 +109,10 @@ func (e *Entry) code(c *events.Coder) {
 	if e.Receipt {
 		c.Fixed(e.InputHash[:])
 	}
-	c.String(&e.Command)
+	c.Word(&e.Command)
 	c.String(&e.Account)
-	c.String(&e.Actor)
-	c.String((*string)(&e.Outcome))
+	c.Word(&e.Actor)
+	c.Word((*string)(&e.Outcome))
 	n := c.Len(len(e.Events))
 	if c.Reading() {
 		e.Events = make([]events.Event, n)
