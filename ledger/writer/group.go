@@ -12,12 +12,11 @@ import (
 )
 
 const (
-	// maxEntryBytes is the largest a single entry may be. A group is closed while one of
-	// that size still fits, so an entry never has to move to a later commit than the one
-	// whose time it was decided on.
+	// maxEntryBytes is the largest a single entry may be.
 	maxEntryBytes = 128 << 10
-	// closeGroupAt leaves room for one more entry and the commit's own header.
-	closeGroupAt = store.MaxCommitBytes - maxEntryBytes - 1024
+	// maxGroupBytes leaves room for the commit's own header. A request whose entry does not
+	// fit any more is decided anew in the next group.
+	maxGroupBytes = store.MaxCommitBytes - 1024
 	// sweepEvery is how often deadlines are looked at while an append is in flight.
 	sweepEvery = 100 * time.Millisecond
 )
@@ -29,6 +28,7 @@ type group struct {
 	entries []byte // encoded, in order
 	message []byte // the whole commit, once sealed
 	events  int    // in all entries
+	closed  bool   // the next entry did not fit
 	waiting []pending
 }
 
@@ -48,7 +48,7 @@ type buffers struct{ entries, message []byte }
 func (g *group) empty() bool { return len(g.waiting) == 0 && len(g.commit.Entries) == 0 }
 
 func (g *group) full() bool {
-	return len(g.commit.Entries) >= store.MaxCommitEntries || len(g.entries) >= closeGroupAt || len(g.waiting) >= 4*store.MaxCommitEntries
+	return len(g.commit.Entries) >= store.MaxCommitEntries || g.closed || len(g.waiting) >= 4*store.MaxCommitEntries
 }
 
 // sequence is where the open group will stand.
@@ -75,7 +75,10 @@ func (w *Writer) serve(ctx context.Context) error {
 					w.intake.putBack(batch[i:])
 					break
 				}
-				w.decide(req)
+				if !w.decide(req) {
+					w.intake.putBack(batch[i:])
+					break
+				}
 			}
 		}
 		if w.inFlight == nil && !w.linger.holds(len(w.open.waiting)) {
@@ -131,8 +134,9 @@ func (w *Writer) openGroup() {
 }
 
 // decide decides one request on the speculative state: that after everything in flight
-// and in the open group.
-func (w *Writer) decide(req *Request) {
+// and in the open group. It returns false where the group has no room for the outcome:
+// then nothing was decided, and the group is closed.
+func (w *Writer) decide(req *Request) bool {
 	g := w.open
 	g.waiting = append(g.waiting, pending{req: req})
 	p := &g.waiting[len(g.waiting)-1]
@@ -149,9 +153,15 @@ func (w *Writer) decide(req *Request) {
 	default:
 		w.decideCommand(p)
 	}
+	if g.closed {
+		g.waiting[len(g.waiting)-1] = pending{}
+		g.waiting = g.waiting[:len(g.waiting)-1]
+		return false
+	}
 	if !p.entry {
 		p.reply.Position = w.stateAt()
 	}
+	return true
 }
 
 // stateAt is the position of the state that was decided on.
@@ -245,8 +255,11 @@ func (w *Writer) commit(p *pending, account, command string, evs []events.Event)
 	return true
 }
 
+// errClosed means that an entry does not fit into the open group, which is closed.
+var errClosed = events.Errorf(events.Unavailable, "the group is closed")
+
 // add adds an entry to the open group and evolves the speculative state over it. One
-// that is too large is refused and changes nothing.
+// that is too large is refused and changes nothing, and so does one that does not fit.
 func (w *Writer) add(entry store.Entry) *events.Error {
 	g := w.open
 	before, number := len(g.entries), len(g.commit.Entries)
@@ -256,6 +269,10 @@ func (w *Writer) add(entry store.Entry) *events.Error {
 	if size := len(g.entries) - before; size > maxEntryBytes {
 		g.entries, g.commit.Entries = g.entries[:before], g.commit.Entries[:number]
 		return events.Errorf(events.LimitExceeded, "the command's outcome has %d bytes, at most %d fit in the log", size, maxEntryBytes)
+	}
+	if len(g.entries) > maxGroupBytes {
+		g.entries, g.commit.Entries, g.closed = g.entries[:before], g.commit.Entries[:number], true
+		return errClosed
 	}
 	g.events += len(entry.Events)
 	for i := range entry.Events {
