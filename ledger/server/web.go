@@ -15,6 +15,10 @@ func (s *Server) webHandler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if !s.serving() {
 			w.WriteHeader(http.StatusServiceUnavailable)
+			if s.writer.Stats().ReadOnly {
+				fmt.Fprintln(w, "read-only: the log is full")
+				return
+			}
 			fmt.Fprintln(w, "starting")
 			return
 		}
@@ -51,6 +55,9 @@ func (s *Server) metrics() *prometheus.Registry {
 	gauge("keys", "Keys, revoked ones included.", func() int64 { return s.writer.Stats().Keys })
 	gauge("receipts", "Command ids remembered.", func() int64 { return s.writer.Stats().Receipts })
 	gauge("waiting", "Commands waiting for the writer.", func() int64 { return s.writer.Stats().Waiting })
+	gauge("log_bytes", "Bytes the log holds.", func() int64 { return s.writer.Stats().LogBytes })
+	gauge("log_bytes_max", "Bytes the log may hold, a reserve included.", func() int64 { return s.writer.Stats().LogBytesMax })
+	gauge("volume_bytes_free", "Bytes free on the volume of the data directory.", func() int64 { return s.writer.Stats().VolumeBytesFree })
 	gauge("log_sequence", "Last acknowledged commit.", func() int64 { return int64(s.tail.End().Sequence) })
 	return registry
 }

@@ -207,7 +207,7 @@ func (w *Writer) answeredBefore(p *pending, account string) bool {
 }
 
 // commit adds an entry to the open group and evolves the speculative state over it. It
-// returns false, with the refusal set, for an entry that is too large.
+// returns false, with the refusal set, for an entry that is too large or a log too full.
 func (w *Writer) commit(p *pending, account, command string, evs []events.Event) bool {
 	g, req := w.open, p.req
 	entry := store.Entry{
@@ -219,9 +219,9 @@ func (w *Writer) commit(p *pending, account, command string, evs []events.Event)
 	}
 	before := len(g.entries)
 	g.entries = store.AppendEntry(g.entries, &entry)
-	if size := len(g.entries) - before; size > maxEntryBytes {
+	if err := w.refuseEntry(len(g.entries) - before); err != nil {
 		g.entries = g.entries[:before]
-		p.reply.Err = events.Errorf(events.LimitExceeded, "the command's outcome has %d bytes, at most %d fit in the log", size, maxEntryBytes)
+		p.reply.Err = err
 		return false
 	}
 	g.commit.Entries = append(g.commit.Entries, entry)
@@ -282,6 +282,7 @@ func (w *Writer) acknowledged(a ack) error {
 	// same id is answered from the receipt in the log.
 	w.chain = store.ChainAt(c)
 	w.inFlight = nil
+	w.room.appended.Add(recordBytes(a.group))
 	if w.head != nil {
 		if err := w.head.note(&w.chain); err != nil {
 			w.log.Error("cannot write the head witness", "error", err)
