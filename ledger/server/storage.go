@@ -26,11 +26,16 @@ const usageTimeout = 5 * time.Second
 // the process reached its own limits there.
 var storageErrors = []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EFBIG}
 
+// failed says what has failed and what to do.
+func (s *Server) failed(err error) error {
+	return fmt.Errorf("%w in %s: %w; every acknowledged command is kept: repair the disk or free some space, then start again", ErrStorageFailed, s.cfg.DataDir, err)
+}
+
 // storageFailed marks an error of a start that comes from the disk.
 func (s *Server) storageFailed(err error) error {
 	for _, cause := range storageErrors {
 		if errors.Is(err, cause) {
-			return fmt.Errorf("%w in %s: %w; repair it or free some space, then start again", ErrStorageFailed, s.cfg.DataDir, err)
+			return s.failed(err)
 		}
 	}
 	return err
@@ -39,8 +44,8 @@ func (s *Server) storageFailed(err error) error {
 // usage looks at the storage for the writer: is it well, and how full is it. JetStream
 // answers nothing to an append that failed, so its own health is asked.
 func (s *Server) usage(ctx context.Context) (writer.Usage, error) {
-	if err := s.nats.storageError(); err != nil {
-		return writer.Usage{}, fmt.Errorf("%w in %s: %w; every acknowledged command is kept: repair the disk or free some space, then start again", ErrStorageFailed, s.cfg.DataDir, err)
+	if err := s.nats.storageError(store.StreamLog(partition)); err != nil {
+		return writer.Usage{}, s.failed(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, usageTimeout)
 	defer cancel()
@@ -59,18 +64,42 @@ func (s *Server) usage(ctx context.Context) (writer.Usage, error) {
 	}, nil
 }
 
-// storageError is what keeps JetStream from writing a stream, nil if nothing does. A
-// write error stays until the server starts again (nats-server 2.15: filestore.go,
-// setWriteErr); a refused permission makes it shut JetStream down. Its health gives the
-// first a type that other things have too, so the text must tell.
-func (e *embeddedNATS) storageError() error {
-	health := e.server.Healthz(&natsserver.HealthzOptions{Account: natsAccountStore, Details: true})
+// storageError is what keeps JetStream from writing a stream, or with "" any of them, nil
+// if nothing does. A write error stays until the server starts again (nats-server 2.15:
+// filestore.go, setWriteErr); a refused permission makes it shut JetStream down. Its
+// health gives the first a type that other things have too, so the text must tell.
+func (e *embeddedNATS) storageError(stream string) error {
+	health := e.server.Healthz(&natsserver.HealthzOptions{Account: natsAccountStore, Stream: stream, Details: true})
 	for _, found := range health.Errors {
 		if found.Type == natsserver.HealthzErrorJetStream || strings.Contains(found.Error, "write error") {
 			return errors.New(found.Error)
 		}
 	}
 	return nil
+}
+
+// watchDerived returns an error when a derived stream cannot be written any more. While
+// the storage is full it waits: queries go on, and nothing new has to be derived. After
+// that a new start is all that is needed; else it is ErrStorageFailed, as for the log.
+func (s *Server) watchDerived(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for wasFull := false; ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		full := s.writer.Stats().StorageFull
+		wasFull = wasFull || full
+		switch err := s.nats.storageError(""); {
+		case err == nil || full:
+		case wasFull && s.nats.storageError(store.StreamLog(partition)) == nil:
+			return fmt.Errorf("start again to go on with a stream that failed while the storage was full: %w", err)
+		default:
+			return s.failed(err)
+		}
+	}
 }
 
 func volumeOf(dir string) (fs syscall.Statfs_t, err error) {

@@ -24,7 +24,7 @@ const (
 	// look, feed and buckets included: an entry of 300 bytes becomes an event of 700.
 	volumeFactor = 4
 	// lookEvery is how often the storage is looked at.
-	lookEvery = time.Second
+	lookEvery = 200 * time.Millisecond
 )
 
 // ErrStorageFailed means that a stream could not be written or synced. JetStream takes

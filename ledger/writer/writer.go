@@ -40,7 +40,7 @@ type Config struct {
 	// at each takeover.
 	Witnesses func(context.Context) ([]Witness, error)
 
-	// Storage tells how full the log is, once a second. An error that is ErrStorageFailed
+	// Storage tells how full the log is, five times a second. An error that is ErrStorageFailed
 	// stops the writer. Nil: it is never full.
 	Storage func(context.Context) (Usage, error)
 
