@@ -11,19 +11,26 @@ import (
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger/server"
 )
 
-// Exit codes.
+// Exit codes. Beside 0, these are all.
 const (
-	exitFailed = 1
-	exitUsage  = 2
+	exitFailed  = 1
+	exitUsage   = 2
+	exitStorage = 74 // EX_IOERR of sysexits.h: to start again does not help
 )
+
+// exitCodes is the same for people.
+const exitCodes = `Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong;
+74 the disk of the server failed or is full: do not start it again before that is solved.`
 
 // Codes of errors that are not the ledger's own (package events), for --json.
 const (
 	codeFailed      events.Code = "failed"
 	codeInterrupted events.Code = "interrupted"
 	codeLogDamaged  events.Code = "log_damaged"
+	codeStorage     events.Code = "storage_failed"
 )
 
 // usageError is a mistake in the command line.
@@ -33,6 +40,17 @@ func (e *usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error {
 	return &usageError{text: fmt.Sprintf(format, args...)}
+}
+
+// codeOf is the exit code of a command that ended with err.
+func codeOf(err error, wrong bool) int {
+	switch {
+	case wrong:
+		return exitUsage
+	case errors.Is(err, server.ErrStorageFailed):
+		return exitStorage
+	}
+	return exitFailed
 }
 
 // errTold ends a command with exit code 1 whose output has said why already.
@@ -66,10 +84,7 @@ func (a *app) exit(cmd *cobra.Command, args []string, err error) int {
 			fmt.Fprintf(a.errOut, "%q tells how.\n", cmd.CommandPath()+" --help")
 		}
 	}
-	if wrong {
-		return exitUsage
-	}
-	return exitFailed
+	return codeOf(err, wrong)
 }
 
 // describe is an error for programs.
@@ -88,6 +103,8 @@ func describe(err error, usage bool) *events.Error {
 	case errors.As(err, &damage):
 		at := events.Position{Partition: damage.Partition, Sequence: damage.Sequence, Index: events.NoIndex}
 		out.Code, out.Details = codeLogDamaged, map[string]any{"position": at.String()}
+	case errors.Is(err, server.ErrStorageFailed):
+		out.Code = codeStorage
 	case errors.Is(err, errInterrupted):
 		out.Code = codeInterrupted
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers),

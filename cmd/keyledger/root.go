@@ -38,7 +38,7 @@ tells subscribers by webhook.
 
 "keyledger serve" is the server. All other verbs are its clients, over NATS.
 
-Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong.
+` + exitCodes + `
 With --json, standard output has the reply as it came, and an error is one line on
 standard error: {"error":{"code":"…","message":"…"}}.`,
 		Example: `  keyledger demo

@@ -30,7 +30,14 @@ error. The first interrupt or SIGTERM stops it in order, the second at once.
 
 The data directory holds the log, the operator's credential operator.nk and the key that
 seals webhook secrets, seal.key; keep the two secret and backed up. ` + envSealKey + `, 32 bytes
-in hexadecimal or base64, stands in for seal.key.`,
+in hexadecimal or base64, stands in for seal.key.
+
+When the log reaches --log-max-bytes, or the volume is nearly full, commands are refused
+with storage_full and all else goes on; a higher limit, or free space, lets them in again.
+When the disk fails the server stops with exit code 74. Nothing acknowledged is lost, and
+a service manager should not restart it (systemd: RestartPreventExitStatus=74).
+
+` + exitCodes,
 		Example: `  keyledger serve
   keyledger serve --data-dir /var/lib/keyledger --listen 127.0.0.1:4223 --http off`,
 		Args: arguments(),
@@ -42,12 +49,14 @@ in hexadecimal or base64, stands in for seal.key.`,
 	flags := c.Flags()
 	flags.StringVar(&cfg.DataDir, "data-dir", defaultDataDir, "`DIR` that holds everything")
 	flags.StringVar(&cfg.Listen, "listen", "127.0.0.1:4222", "`HOST:PORT` for NATS clients; port 0 takes a free one")
+	flags.Var((*byteSize)(&cfg.LogBytesMax), "log-max-bytes", "`SIZE` the log may have, such as 500GiB")
 	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8222", "`HOST:PORT` for /healthz and /metrics, or off")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow --listen and --http beyond this machine, unencrypted")
 	flags.BoolVar(&cfg.UnsafeLazySync, "unsafe-lazy-sync", false, "answer before it is on the disk: a power cut loses acknowledged commands")
 	flags.BoolVar(&cfg.AllowHTTPEndpoints, "allow-http-endpoints", false, "allow webhook endpoints with http:// URLs")
 	flags.Var((*prefixes)(&cfg.AllowEndpointNets), "allow-endpoint-net", "`CIDR`: webhook endpoints may be there though it is not public; repeatable")
-	withEnvironment(flags, "data-dir", "listen", "http", "insecure", "unsafe-lazy-sync", "allow-http-endpoints", "allow-endpoint-net")
+	withEnvironment(flags, "data-dir", "log-max-bytes", "listen", "http", "insecure", "unsafe-lazy-sync", "allow-http-endpoints", "allow-endpoint-net")
+	withDefault(flags, "log-max-bytes", "44 % of the volume, or what it was")
 	return c
 }
 

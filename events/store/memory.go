@@ -14,6 +14,10 @@ type Memory struct {
 	// Fault, when set, is asked at each append what shall happen to it. It is set before
 	// the log is used.
 	Fault func(data []byte, expected uint64) Fault
+
+	// ReadFault, when set, is asked at each read of a message whether it fails. It is set
+	// before the log is used.
+	ReadFault func(sequence uint64) error
 }
 
 // Fault is what happens to one append. A write can fail in two ways and both must be
@@ -63,6 +67,11 @@ func (m *Memory) Last(context.Context) (uint64, error) {
 
 // Get implements Log.
 func (m *Memory) Get(_ context.Context, sequence uint64) ([]byte, error) {
+	if m.ReadFault != nil {
+		if err := m.ReadFault(sequence); err != nil {
+			return nil, err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if sequence == 0 || sequence > uint64(len(m.messages)) || m.messages[sequence-1] == nil {
@@ -80,6 +89,9 @@ func (m *Memory) Read(ctx context.Context, from, to uint64, f func(uint64, []byt
 		data, err := m.Get(ctx, sequence)
 		if err == ErrNoMessage {
 			continue
+		}
+		if err != nil {
+			return err
 		}
 		if err := f(sequence, data); err != nil {
 			return err

@@ -17,6 +17,12 @@ type Config struct {
 	// keyledger at a time. Default ./data.
 	DataDir string
 
+	// LogBytesMax is the byte limit of the log. Near it commands are refused with
+	// storage_full; a higher one at the next start lets them in again. The derived streams
+	// share what is left of 80 % of the volume. 0: the limit it has, or 44 % of the volume
+	// if that is more.
+	LogBytesMax int64
+
 	// Listen is where NATS clients connect, host:port. Port 0 takes a free one. Default
 	// 127.0.0.1:4222.
 	Listen string

@@ -269,9 +269,9 @@ func storeLimits() map[string]natsserver.JetStreamAccountLimits {
 
 // storeBytesMax is volumePercentMax of the size of dir's volume, in bytes.
 func storeBytesMax(dir string) (int64, error) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return 0, fmt.Errorf("size of the volume of %s: %w", dir, err)
+	fs, err := volumeOf(dir)
+	if err != nil {
+		return 0, err
 	}
 	return int64(fs.Blocks) / 100 * volumePercentMax * int64(fs.Bsize), nil
 }

@@ -130,7 +130,7 @@ func named(streams []jetstream.StreamConfig, names ...string) []jetstream.Stream
 
 // followers are the parts' loops: each runs until its context ends.
 func (s *Server) followers() []func(context.Context) error {
-	return []func(context.Context) error{s.parts.views.Run, s.parts.feed.Run, s.parts.kv.Run, s.parts.hooks.Run}
+	return []func(context.Context) error{s.parts.views.Run, s.parts.feed.Run, s.parts.kv.Run, s.parts.hooks.Run, s.watchDerived}
 }
 
 // waitFor waits until all that queries read has reached a sequence.

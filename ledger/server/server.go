@@ -54,7 +54,7 @@ func Open(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg.withDefaults(), ready: make(chan struct{})}
 	if err := s.open(); err != nil {
 		s.Close()
-		return nil, err
+		return nil, s.storageFailed(err)
 	}
 	return s, nil
 }
@@ -105,6 +105,9 @@ func (s *Server) openLog() error {
 		return err
 	}
 	streams := store.Streams(partition, budget)
+	if err := s.limitLog(ctx, streams, budget); err != nil {
+		return err
+	}
 	if err := store.CreateStreams(ctx, s.js, streams); err != nil {
 		return err
 	}
@@ -118,7 +121,7 @@ func (s *Server) openLog() error {
 	}
 	s.writer = writer.New(writer.Config{
 		Log: log, Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
-		Dir: s.dir.path, Witnesses: s.witnesses, Clock: s.cfg.Clock,
+		Dir: s.dir.path, Witnesses: s.witnesses, Storage: s.usage, Clock: s.cfg.Clock,
 	})
 	return nil
 }

@@ -15,6 +15,10 @@ func (s *Server) webHandler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if !s.serving() {
 			w.WriteHeader(http.StatusServiceUnavailable)
+			if s.writer.Stats().ReadOnly {
+				fmt.Fprintln(w, "read-only: the log is full")
+				return
+			}
 			fmt.Fprintln(w, "starting")
 			return
 		}
@@ -53,6 +57,9 @@ func (s *Server) metrics() *prometheus.Registry {
 	gauge("receipt_horizon_ms", "How far back an unknown command id is still taken, of the account where that is least.", func() int64 { return s.writer.Stats().HorizonMS })
 	gauge("receipt_accounts_below_5m", "Accounts whose new command ids are refused.", func() int64 { return s.writer.Stats().BelowFloor })
 	gauge("waiting", "Commands waiting for the writer.", func() int64 { return s.writer.Stats().Waiting })
+	gauge("log_bytes", "Bytes the log holds.", func() int64 { return s.writer.Stats().LogBytes })
+	gauge("log_bytes_max", "Bytes the log may hold, a reserve included.", func() int64 { return s.writer.Stats().LogBytesMax })
+	gauge("volume_bytes_free", "Bytes free on the volume of the data directory.", func() int64 { return s.writer.Stats().VolumeBytesFree })
 	gauge("log_sequence", "Last acknowledged commit.", func() int64 { return int64(s.tail.End().Sequence) })
 	return registry
 }

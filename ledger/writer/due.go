@@ -24,8 +24,8 @@ func (w *Writer) fireDue() {
 		return
 	}
 	for range maxDue {
-		if w.open.full() || len(w.open.entries) > maxGroupBytes-maxEntryBytes {
-			return // what is taken must fit
+		if w.open.full() || len(w.open.entries) > maxGroupBytes-maxEntryBytes || w.refuseMore(maxEntryBytes) != nil {
+			return // what is taken must fit; there will be a group and room for it
 		}
 		event, ok := w.state.Due(w.open.commit.Time)
 		if !ok {

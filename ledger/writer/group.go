@@ -236,7 +236,7 @@ func (w *Writer) answeredBefore(p *pending, account string) bool {
 }
 
 // commit adds a request's entry. It returns false, with the refusal set, for one that is
-// too large.
+// too large or that the log has no room for.
 func (w *Writer) commit(p *pending, account, command string, evs []events.Event) bool {
 	req := p.req
 	entry := store.Entry{
@@ -266,13 +266,13 @@ func (w *Writer) add(entry store.Entry) *events.Error {
 	g.commit.Entries = append(g.commit.Entries, entry)
 	added := &g.commit.Entries[number]
 	g.entries = store.AppendEntry(g.entries, added)
-	if size := len(g.entries) - before; size > maxEntryBytes {
-		g.entries, g.commit.Entries = g.entries[:before], g.commit.Entries[:number]
-		return events.Errorf(events.LimitExceeded, "the command's outcome has %d bytes, at most %d fit in the log", size, maxEntryBytes)
+	err := w.refuseEntry(len(g.entries) - before)
+	if err == nil && len(g.entries) > maxGroupBytes {
+		err, g.closed = errClosed, true
 	}
-	if len(g.entries) > maxGroupBytes {
-		g.entries, g.commit.Entries, g.closed = g.entries[:before], g.commit.Entries[:number], true
-		return errClosed
+	if err != nil {
+		g.entries, g.commit.Entries = g.entries[:before], g.commit.Entries[:number]
+		return err
 	}
 	g.events += len(entry.Events)
 	for i := range entry.Events {
@@ -331,6 +331,7 @@ func (w *Writer) acknowledged(a ack) error {
 	w.inFlight = nil
 	// It was sent and answered: nobody reads these bytes any more.
 	w.spare = buffers{entries: a.group.entries, message: a.group.message}
+	w.room.appended.Add(recordBytes(a.group))
 	if w.head != nil {
 		if err := w.head.note(&w.chain); err != nil {
 			w.log.Error("cannot write the head witness", "error", err)

@@ -53,19 +53,23 @@ func (w *Writer) takeover(ctx context.Context, lost []*group) error {
 		if errors.As(err, &damage) || errors.Is(err, errLoss) || errors.Is(err, ErrImpossible) {
 			return err
 		}
-		w.log.Warn("cannot take the partition over yet", "error", err)
+		if errors.Is(err, store.ErrStorageFull) {
+			w.serveReadOnly(chain, lost)
+			lost = nil
+		} else {
+			w.log.Warn("cannot take the partition over yet", "error", err)
+		}
 		now := w.forDeadlines()
 		for _, g := range lost {
 			w.expireGroup(g, now)
 		}
 		w.expireQueue(now)
-		select {
-		case <-ctx.Done():
+		if w.pause(ctx, pause); ctx.Err() != nil {
 			return ctx.Err()
-		case <-time.After(pause):
 		}
 		pause = min(2*pause, takeoverPauseMax)
 	}
+	w.room.readOnly.Store(false)
 	w.chain, w.sent = chain, chain
 	w.cfg.Tail.Reset(chain)
 	w.settle(lost, confirmed)
@@ -106,6 +110,9 @@ func (w *Writer) readAndClaim(ctx context.Context, chain *store.Chain, witnesses
 
 // claim appends "epoch started" behind chain.
 func (w *Writer) claim(ctx context.Context, chain *store.Chain) error {
+	if err := w.room.checkClaim(); err != nil {
+		return err
+	}
 	w.chain, w.sent = *chain, *chain
 	g := &group{commit: store.Commit{
 		Partition: w.cfg.Partition, Epoch: chain.Epoch + 1, Writer: w.id,
@@ -122,6 +129,7 @@ func (w *Writer) claim(ctx context.Context, chain *store.Chain) error {
 		return fmt.Errorf("%w: epoch started at %d was acknowledged as %d", ErrImpossible, g.commit.Sequence, sequence)
 	}
 	*chain = store.ChainAt(&g.commit)
+	w.room.appended.Add(recordBytes(g))
 	if w.head != nil {
 		if err := w.head.note(chain); err != nil {
 			return fmt.Errorf("write the head witness: %w", err)

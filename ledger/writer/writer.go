@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,10 @@ type Config struct {
 	// Witnesses returns what else proves that the log once reached a place. It is asked
 	// at each takeover.
 	Witnesses func(context.Context) ([]Witness, error)
+
+	// Storage tells how full the log is, five times a second. An error that is ErrStorageFailed
+	// stops the writer. Nil: it is never full.
+	Storage func(context.Context) (Usage, error)
 
 	// AppendTimeout is how long an append may take before its outcome counts as unknown.
 	// Default 2 s.
@@ -115,6 +120,12 @@ type Stats struct {
 	BelowFloor int64 `json:"receipt_accounts_below_5m"`
 	// ClockOffMS is how far the wall clock is off; while it is, nothing is decided.
 	ClockOffMS int64 `json:"clock_off_ms"`
+
+	LogBytes        int64 `json:"log_bytes"`
+	LogBytesMax     int64 `json:"log_bytes_max"`
+	VolumeBytesFree int64 `json:"volume_bytes_free"`
+	StorageFull     bool  `json:"storage_full"` // only the reserve is left
+	ReadOnly        bool  `json:"read_only"`    // not even that
 }
 
 // Writer is the single writer of a partition.
@@ -142,7 +153,10 @@ type Writer struct {
 	answers chan []pending          // to the answerer
 	stats   [statCount]atomic.Int64 // see Stats
 	serving atomic.Bool
-	ready   chan struct{} // closed when the writer serves for the first time
+	room    room
+
+	readyOnce sync.Once
+	ready     chan struct{} // closed when the tail first ends where the log does
 }
 
 // Indexes of Writer.stats.
@@ -210,7 +224,7 @@ func (w *Writer) Submit(req *Request) {
 
 // Run takes the partition over and serves until ctx ends; then it finishes what it has
 // appended, answers it and returns nil. An error is fatal: the log is damaged, lost what
-// it once held, or answers what cannot be.
+// it once held, answers what cannot be, or cannot be written (ErrStorageFailed).
 func (w *Writer) Run(ctx context.Context) error {
 	if w.cfg.Dir != "" {
 		head, err := openHead(filepath.Join(w.cfg.Dir, "head"))
@@ -223,7 +237,13 @@ func (w *Writer) Run(ctx context.Context) error {
 	helpers := new(errgroup.Group)
 	helpers.Go(w.appender)
 	helpers.Go(w.answerer)
-	err := w.run(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	err := w.lookAtStorage(ctx) // the takeover must know what room there is
+	if err == nil {
+		helpers.Go(func() error { return w.watchStorage(ctx, stop) })
+		err = w.run(ctx)
+	}
+	stop()
 	w.serving.Store(false)
 	for _, req := range w.intake.close() {
 		w.answerOne(req, &Reply{Err: events.Errorf(events.Unavailable, "keyledger is stopping; try again")})
@@ -235,7 +255,7 @@ func (w *Writer) Run(ctx context.Context) error {
 
 func (w *Writer) run(ctx context.Context) error {
 	var lost []*group
-	for first := true; ; first = false {
+	for {
 		if err := w.takeover(ctx, lost); err != nil {
 			w.giveUp(lost)
 			if ctx.Err() != nil {
@@ -244,9 +264,7 @@ func (w *Writer) run(ctx context.Context) error {
 			return err
 		}
 		w.serving.Store(true)
-		if first {
-			close(w.ready)
-		}
+		w.readyOnce.Do(func() { close(w.ready) })
 		err := w.serve(ctx)
 		w.serving.Store(false)
 		lost = nil
@@ -264,13 +282,13 @@ func (w *Writer) run(ctx context.Context) error {
 	}
 }
 
-// Ready is closed once the partition is ours for the first time: the tail's end is the
-// log's end.
+// Ready is closed once the tail's end is the log's end for the first time: the partition
+// is ours, or the log is too full for that and can be read.
 func (w *Writer) Ready() <-chan struct{} { return w.ready }
 
 // Stats returns a look at the writer.
 func (w *Writer) Stats() Stats {
-	return Stats{
+	s := Stats{
 		Serving: w.serving.Load(), Epoch: w.stats[statEpoch].Load(),
 		Commits: w.stats[statCommits].Load(), Entries: w.stats[statEntries].Load(),
 		Accounts: w.stats[statAccounts].Load(), Keys: w.stats[statKeys].Load(),
@@ -279,6 +297,8 @@ func (w *Writer) Stats() Stats {
 		BelowFull: w.stats[statBelowFull].Load(), BelowFloor: w.stats[statBelowFloor].Load(),
 		ClockOffMS: w.stats[statClockOff].Load(), Waiting: int64(w.intake.len()),
 	}
+	w.room.stats(&s)
+	return s
 }
 
 // appender makes one append after the other. It is a goroutine of its own so that the

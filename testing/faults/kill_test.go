@@ -57,6 +57,29 @@ type load struct {
 	answers map[ulid.ULID]*ledger.Answer
 }
 
+// newLoad prepares the accounts; a webhook is registered for each unless hooks is nil.
+func newLoad(t *testing.T, c *client.Client, hooks *receiver.Server) *load {
+	t.Helper()
+	l := &load{t: t, pace: rate.NewLimiter(2000, 64), progress: make(chan struct{}, 1), answers: map[ulid.ULID]*ledger.Answer{}}
+	for i := range killAccounts {
+		l.keys = append(l.keys, prepare(t, c, hooks, fmt.Sprintf("account-%d", i)))
+	}
+	return l
+}
+
+// start lets all clients ask until stop is called, which waits until each has its answer.
+func (l *load) start(c *client.Client) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var clients sync.WaitGroup
+	for n := range killClients {
+		clients.Go(func() { l.run(ctx, c, n) })
+	}
+	return func() {
+		cancel()
+		clients.Wait()
+	}
+}
+
 // run asks until ctx ends; whoever has asked goes on until answered.
 func (l *load) run(ctx context.Context, c *client.Client, n int) {
 	key := l.keys[n%len(l.keys)]
@@ -65,9 +88,7 @@ func (l *load) run(ctx context.Context, c *client.Client, n int) {
 		id := ulid.Make()
 		item := &ledger.Authorize{Secret: key.Secret, ID: id.String(), Product: "payments", Cost: &cost}
 		answer := l.ask(c, item)
-		l.mu.Lock()
-		l.answers[id] = answer
-		l.mu.Unlock()
+		l.note(id, answer)
 		if l.answered.Add(1)%betweenKills == 0 {
 			select {
 			case l.progress <- struct{}{}:
@@ -75,6 +96,12 @@ func (l *load) run(ctx context.Context, c *client.Client, n int) {
 			}
 		}
 	}
+}
+
+func (l *load) note(id ulid.ULID, answer *ledger.Answer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answers[id] = answer
 }
 
 func (l *load) ask(c *client.Client, item *ledger.Authorize) *ledger.Answer {
@@ -106,15 +133,8 @@ func TestKillNineUnderLoad(t *testing.T) {
 	ledgerd.start()
 	conn := connect(t, ledgerd)
 	c := client.New(conn)
-	l := &load{t: t, pace: rate.NewLimiter(2000, 64), progress: make(chan struct{}, 1), answers: map[ulid.ULID]*ledger.Answer{}}
-	for i := range killAccounts {
-		l.keys = append(l.keys, prepare(t, c, hooks, fmt.Sprintf("account-%d", i)))
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	var clients sync.WaitGroup
-	for n := range killClients {
-		clients.Go(func() { l.run(ctx, c, n) })
-	}
+	l := newLoad(t, c, hooks)
+	stop := l.start(c)
 	for range kills {
 		<-l.progress
 		ledgerd.kill()
@@ -122,7 +142,6 @@ func TestKillNineUnderLoad(t *testing.T) {
 	}
 	<-l.progress
 	stop()
-	clients.Wait()
 	t.Logf("%d answers, %d kills", l.answered.Load(), kills)
 	commits := readLog(t, conn)
 	l.checkAnswers(commits)
@@ -147,19 +166,16 @@ func connect(t *testing.T, c *child) *nats.Conn {
 	return conn
 }
 
-// prepare opens an account with credits, a webhook for all events and a key.
+// prepare opens an account with credits, a key and, unless hooks is nil, a webhook for
+// all events.
 func prepare(t *testing.T, c *client.Client, hooks *receiver.Server, account string) *client.NewKey {
 	t.Helper()
 	ctx := t.Context()
 	if _, err := c.OpenAccount(ctx, account, ledger.OpenAccount{}); err != nil {
 		t.Fatal(err)
 	}
-	endpoint, err := c.RegisterEndpoint(ctx, account, ledger.RegisterEndpoint{URL: hooks.URL + "/" + account, Environment: events.Test, Events: []string{"*"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := hooks.Register("/"+account, endpoint.Secret); err != nil {
-		t.Fatal(err)
+	if hooks != nil {
+		registerHook(t, c, hooks, account)
 	}
 	if _, err := c.Grant(ctx, account, ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: killCredits}); err != nil {
 		t.Fatal(err)
@@ -169,6 +185,17 @@ func prepare(t *testing.T, c *client.Client, hooks *receiver.Server, account str
 		t.Fatal(err)
 	}
 	return key
+}
+
+func registerHook(t *testing.T, c *client.Client, hooks *receiver.Server, account string) {
+	t.Helper()
+	endpoint, err := c.RegisterEndpoint(t.Context(), account, ledger.RegisterEndpoint{URL: hooks.URL + "/" + account, Environment: events.Test, Events: []string{"*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hooks.Register("/"+account, endpoint.Secret); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func readLog(t *testing.T, conn *nats.Conn) []*store.Commit {

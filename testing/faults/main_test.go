@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +21,7 @@ import (
 const (
 	childDir    = "KEYLEDGER_FAULTS_DIR"    // set: this process is a keyledger on that directory
 	childListen = "KEYLEDGER_FAULTS_LISTEN" // and listens there
+	childLogMax = "KEYLEDGER_FAULTS_LOG"    // and its log may have so many bytes
 	roundsEnv   = "KEYLEDGER_FAULTS_ROUNDS" // how many rounds a fault test runs
 )
 
@@ -27,6 +29,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
 		if err := serveChild(dir, os.Getenv(childListen)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
+			if errors.Is(err, server.ErrStorageFailed) {
+				os.Exit(exitStorage)
+			}
 			os.Exit(1)
 		}
 		return
@@ -36,8 +41,9 @@ func TestMain(m *testing.M) {
 
 // serveChild is a keyledger in a process of its own, to be killed.
 func serveChild(dir, listen string) error {
+	logMax, _ := strconv.ParseInt(os.Getenv(childLogMax), 10, 64) // not set: 0, the default
 	s, err := server.Open(server.Config{
-		DataDir: dir, Listen: listen, HTTP: "off", Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		DataDir: dir, LogBytesMax: logMax, Listen: listen, HTTP: "off", Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		AllowHTTPEndpoints: true, AllowEndpointNets: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
 	if err != nil {
@@ -57,6 +63,7 @@ type child struct {
 	t      *testing.T
 	dir    string
 	listen string
+	logMax int64 // of the log, 0: the default
 	cmd    *exec.Cmd
 }
 
@@ -83,7 +90,7 @@ func (c *child) url() string { return "nats://" + c.listen }
 func (c *child) start() {
 	c.t.Helper()
 	c.cmd = exec.Command(os.Args[0])
-	c.cmd.Env = append(os.Environ(), childDir+"="+c.dir, childListen+"="+c.listen)
+	c.cmd.Env = append(os.Environ(), childDir+"="+c.dir, childListen+"="+c.listen, childLogMax+"="+strconv.FormatInt(c.logMax, 10))
 	c.cmd.Stderr = c.t.Output()
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
