@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -223,9 +224,13 @@ func TestStorageFailureEnds(t *testing.T) {
 			f.funded("acme", 1000)
 			d.set(func(d *disk) { d.fault = fault })
 			id := c.id()
-			r := f.do("acme", "credit.debit", debit(100), id)
-			if r.Err == nil || r.Err.Code != events.OutcomeUnknown {
-				t.Errorf("a debit in the failed append: %+v, want outcome_unknown", r)
+			select {
+			case r := <-f.submit("acme", "credit.debit", debit(100), id):
+				if r.Err == nil || r.Err.Code != events.OutcomeUnknown {
+					t.Errorf("a debit in the failed append: %+v, want outcome_unknown", r)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("a debit in the failed append has no answer: the writer goes on")
 			}
 			if err := <-f.done; !errors.Is(err, ErrStorageFailed) || !errors.Is(err, errDisk) {
 				t.Errorf("Run returned %v, want ErrStorageFailed and its cause", err)
