@@ -51,11 +51,14 @@ a service manager should not restart it (systemd: RestartPreventExitStatus=74).
 	flags.StringVar(&cfg.Listen, "listen", "127.0.0.1:4222", "`HOST:PORT` for NATS clients; port 0 takes a free one")
 	flags.Var((*byteSize)(&cfg.LogBytesMax), "log-max-bytes", "`SIZE` the log may have, such as 500GiB")
 	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8222", "`HOST:PORT` for /healthz and /metrics, or off")
+	cfg.ReceiptMemory = receiptMemory(totalMemory())
+	flags.Var((*byteSize)(&cfg.ReceiptMemory), "receipt-memory", "`SIZE` of the memory for command ids: the more, the longer a retry is recognised under load")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow --listen and --http beyond this machine, unencrypted")
 	flags.BoolVar(&cfg.UnsafeLazySync, "unsafe-lazy-sync", false, "answer before it is on the disk: a power cut loses acknowledged commands")
 	flags.BoolVar(&cfg.AllowHTTPEndpoints, "allow-http-endpoints", false, "allow webhook endpoints with http:// URLs")
 	flags.Var((*prefixes)(&cfg.AllowEndpointNets), "allow-endpoint-net", "`CIDR`: webhook endpoints may be there though it is not public; repeatable")
-	withEnvironment(flags, "data-dir", "log-max-bytes", "listen", "http", "insecure", "unsafe-lazy-sync", "allow-http-endpoints", "allow-endpoint-net")
+	withEnvironment(flags, "data-dir", "log-max-bytes", "receipt-memory", "listen", "http", "insecure", "unsafe-lazy-sync", "allow-http-endpoints", "allow-endpoint-net")
+	withDefault(flags, "receipt-memory", "an eighth of the machine's memory")
 	withDefault(flags, "log-max-bytes", "44 % of the volume, or what it was")
 	return c
 }

@@ -32,3 +32,7 @@ func tuneMemory() {
 		debug.SetMemoryLimit(total / 2)
 	}
 }
+
+// receiptMemory is what command ids may take of a machine's memory: an eighth, of 24 GiB
+// that is 53 million ids. 0 where the machine does not say: the server's default.
+func receiptMemory(total int64) int64 { return total / 8 }

@@ -53,6 +53,12 @@ type Config struct {
 	// SealKey is the seal key in hexadecimal or base64, 32 bytes. Empty: the file seal.key.
 	SealKey string
 
+	// ReceiptMemory is how many bytes the receipts of command ids may take, of
+	// writer.ReceiptBytes each. Where it is used up, the accounts that hold the most are
+	// remembered for less than 24 hours, and below 5 minutes their commands with ids are
+	// refused: 100,000 a second for 5 minutes take 1.8 GB. Default 512 MiB.
+	ReceiptMemory int64
+
 	// Clock is the wall clock. Default time.Now; a test can set it.
 	Clock func() time.Time
 

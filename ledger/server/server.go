@@ -122,6 +122,7 @@ func (s *Server) openLog() error {
 	s.writer = writer.New(writer.Config{
 		Log: log, Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
 		Dir: s.dir.path, Witnesses: s.witnesses, Storage: s.usage, Clock: s.cfg.Clock,
+		MaxReceipts: int(s.cfg.ReceiptMemory / writer.ReceiptBytes),
 	})
 	return nil
 }
