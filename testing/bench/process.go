@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -48,28 +49,30 @@ func buildKeyledger(ctx context.Context, dir string) (string, error) {
 	return program, nil
 }
 
-// startKeyledger starts keyledger on an empty directory, with the defaults: every commit
-// is fsynced before it is acknowledged.
-func startKeyledger(ctx context.Context, program, dir string) (*process, error) {
-	return start(ctx, "keyledger", dir, program, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
+// startKeyledger starts keyledger, with the defaults: every commit is fsynced before it
+// is acknowledged. shim, where there is one, is the command that runs it.
+func startKeyledger(ctx context.Context, shim []string, program, dir string, flags ...string) (*process, error) {
+	command := slices.Concat(shim, []string{program, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"}, flags)
+	return start(ctx, "keyledger", dir, nil, command...)
 }
 
-// startEcho starts this program again, as the echo.
-func startEcho(ctx context.Context, dir string, replyBytes int) (*process, error) {
+// startSelf starts this program again, as one of its servers, with more environment.
+func startSelf(ctx context.Context, verb, dir string, environment []string, flags ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, "echo", dir, self, "echo", "-dir", dir, "-reply-bytes", fmt.Sprint(replyBytes))
+	return start(ctx, verb, dir, environment, append([]string{self, verb, "-dir", dir}, flags...)...)
 }
 
 // start runs a server and waits for its line "<name> ready <url>".
-func start(ctx context.Context, name, dir, program string, args ...string) (*process, error) {
+func start(ctx context.Context, name, dir string, environment []string, command ...string) (*process, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &process{
 		name: name, log: dir + ".log", seed: filepath.Join(dir, "operator.nk"), cancel: cancel, exited: make(chan error, 1),
 	}
-	p.cmd = exec.CommandContext(ctx, program, args...)
+	p.cmd = exec.CommandContext(ctx, command[0], command[1:]...)
+	p.cmd.Env = append(os.Environ(), environment...)
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = stopTimeout // then it is killed
 	logFile, err := os.Create(p.log)
