@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,13 +69,53 @@ func startSelf(ctx context.Context, verb, dir string, environment []string, flag
 
 // start runs a server and waits for its line "<name> ready <url>".
 func start(ctx context.Context, name, dir string, environment []string, command ...string) (*process, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	p := &process{
-		name: name, log: dir + ".log", seed: filepath.Join(dir, "operator.nk"), cancel: cancel, exited: make(chan error, 1),
+	ready := make(chan string, 1)
+	p, err := launch(ctx, &program{
+		name: name, log: dir + ".log", command: command, environment: environment,
+		line: func(line string) {
+			if url, ok := strings.CutPrefix(line, name+" ready "); ok {
+				ready <- url
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
 	}
-	p.cmd = exec.CommandContext(ctx, command[0], command[1:]...)
-	p.cmd.Env = append(os.Environ(), environment...)
-	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
+	p.seed = filepath.Join(dir, "operator.nk")
+	timeout := time.NewTimer(startTimeout)
+	defer timeout.Stop()
+	select {
+	case p.url = <-ready:
+		return p, nil
+	case err := <-p.exited:
+		p.cancel()
+		return nil, fmt.Errorf("%s ended before it was ready (%v): %s", name, err, p.tail())
+	case <-timeout.C:
+		return nil, errors.Join(fmt.Errorf("%s is not ready after %s: %s", name, startTimeout, p.tail()), p.stop())
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), p.stop())
+	}
+}
+
+// program is what is to run as a server.
+type program struct {
+	name        string
+	log         string // file for what it says
+	command     []string
+	environment []string             // beside this process's own
+	as          *syscall.SysProcAttr // nil: as this process
+	signal      syscall.Signal       // asks it to end; 0 is SIGTERM
+	line        func(string)         // gets the lines of its standard output; nil: they go to the log
+}
+
+// launch starts a server.
+func launch(ctx context.Context, what *program) (*process, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &process{name: what.name, log: what.log, cancel: cancel, exited: make(chan error, 1)}
+	p.cmd = exec.CommandContext(ctx, what.command[0], what.command[1:]...)
+	p.cmd.Env = append(os.Environ(), what.environment...)
+	p.cmd.SysProcAttr = what.as
+	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(cmp.Or(what.signal, syscall.SIGTERM)) }
 	p.cmd.WaitDelay = stopTimeout // then it is killed
 	logFile, err := os.Create(p.log)
 	if err != nil {
@@ -81,36 +123,49 @@ func start(ctx context.Context, name, dir string, environment []string, command 
 		return nil, err
 	}
 	defer logFile.Close() // the process has its own
-	p.cmd.Stderr = logFile
-	out, err := p.cmd.StdoutPipe()
+	p.cmd.Stdout, p.cmd.Stderr = logFile, logFile
+	var out io.Reader = strings.NewReader("")
+	if what.line != nil {
+		p.cmd.Stdout = nil
+		out, err = p.cmd.StdoutPipe()
+	}
 	if err == nil {
 		err = p.cmd.Start()
 	}
 	if err != nil {
 		cancel()
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return nil, fmt.Errorf("start %s: %w", what.name, err)
 	}
-	ready := make(chan string, 1)
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if url, ok := strings.CutPrefix(lines.Text(), name+" ready "); ok {
-				ready <- url
-			}
+			what.line(lines.Text())
 		}
 		p.exited <- p.cmd.Wait()
 	}()
-	timeout := time.NewTimer(startTimeout)
+	return p, nil
+}
+
+// within calls f until it has no error, for so long at most.
+func (p *process) within(ctx context.Context, most time.Duration, f func() error) error {
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	timeout := time.NewTimer(most)
 	defer timeout.Stop()
-	select {
-	case p.url = <-ready:
-		return p, nil
-	case err := <-p.exited:
-		cancel()
-		return nil, fmt.Errorf("%s ended before it was ready (%v): %s", name, err, p.tail())
-	case <-timeout.C:
-		return nil, errors.Join(fmt.Errorf("%s is not ready after %s: %s", name, startTimeout, p.tail()), p.stop())
-	case <-ctx.Done():
-		return nil, errors.Join(ctx.Err(), p.stop())
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-again.C:
+		case ended := <-p.exited:
+			p.exited <- ended // stop wants it too
+			return fmt.Errorf("%s ended before it was ready: %s", p.name, p.tail())
+		case <-timeout.C:
+			return fmt.Errorf("%s is not ready after %s: %w", p.name, most, err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,11 @@ func OpenBooks(ctx context.Context, conn *nats.Conn, names []string) (*Books, er
 		_, err := request(ctx, conn, "keyledger.cmd."+name+".credit.grant", grant)
 		return err
 	})
+}
+
+// KnownBooks are those of accounts that exist and hold so many credits each.
+func KnownBooks(names []string, credits int64) *Books {
+	return &Books{Names: names, start: slices.Repeat([]int64{credits}, len(names)), taken: make([]int64, len(names))}
 }
 
 // each calls f for every account, several at once.
