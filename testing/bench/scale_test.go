@@ -16,7 +16,7 @@ func TestScale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := &scaleConfig{program: program, accounts: 50, tail: 120, rounds: 2, measure: 50 * time.Millisecond, inFlight: 8, snapshots: "--http off"}
+	cfg := &scaleConfig{program: program, accounts: 50, tail: 120, rounds: 1, measure: 50 * time.Millisecond, inFlight: 8, snapshots: "--http off"}
 	s := &scale{cfg: cfg, dir: dir + "/ledger", report: new(scaleReport), books: load.KnownBooks(load.AccountNames("bench", cfg.accounts), scaleCredits)}
 	for _, step := range []func(context.Context) error{s.fill, s.replay, s.firstStart, s.meanwhile, s.starts, s.reconcile} {
 		if err := step(t.Context()); err != nil {
@@ -27,7 +27,7 @@ func TestScale(t *testing.T) {
 	if r.Replay.Events != 150 || r.Replay.Accounts != 50 || r.HeapPerAccount <= 0 || r.EventsPerSecond <= 0 || r.NamesPerAccount < 80 {
 		t.Errorf("replay: %+v", r)
 	}
-	if r.FirstStart <= 0 || r.Open <= 0 || r.Start <= 0 || len(r.Quiet.Rates) != 2 || r.TailRatio <= 0 || !r.Reconciled || r.Agree < 240 {
+	if r.FirstStart <= 0 || r.Open <= 0 || r.Start <= 0 || len(r.Quiet.Rates) != 1 || r.TailRatio <= 0 || !r.Reconciled || r.Agree < 120 {
 		t.Errorf("%+v", r)
 	}
 	if err := s.reconcile(t.Context()); err == nil {
