@@ -20,9 +20,10 @@ import (
 )
 
 const (
-	// startTimeout bounds a server's start, stopTimeout its stop after SIGTERM.
-	startTimeout = time.Minute
-	stopTimeout  = 30 * time.Second
+	// startTimeout bounds a server's start, which reads a whole log in "bench scale";
+	// stopTimeout its stop after SIGTERM.
+	startTimeout = 15 * time.Minute
+	stopTimeout  = 2 * time.Minute
 	// logShown is how much of a failed server's log is shown, in bytes.
 	logShown = 2000
 )

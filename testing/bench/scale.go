@@ -55,6 +55,7 @@ type scaleReport struct {
 	FirstStart      float64 `json:"first_start_seconds"` // nothing but the log is there
 	FirstRSS        int64   `json:"first_start_rss_bytes"`
 	Start           float64 `json:"start_with_tail_seconds"`
+	StartWriter     float64 `json:"of_which_until_the_writer_serves"` // views follow it; 0: the log does not tell
 	Open            float64 `json:"jetstream_open_seconds"`
 	StartToOpen     float64 `json:"start_to_open"`
 
@@ -223,7 +224,8 @@ func (s *scale) meanwhile(ctx context.Context) error {
 	return err
 }
 
-// debit debits accounts at random, once the feed is where the log is.
+// debit debits accounts at random, once the feed is where the log is. The buckets are
+// still being filled then, at their bounded rate.
 func (s *scale) debit(ctx context.Context, p *process, series *load.Series) error {
 	conns, err := p.connect(peerConns)
 	if err != nil {
@@ -268,7 +270,7 @@ func feedFollows(conn *nats.Conn) error {
 // starts commits a tail, lets JetStream open the directory and keyledger start on it, in
 // turn.
 func (s *scale) starts(ctx context.Context) error {
-	var starts, opens []float64
+	var starts, writers, opens []float64
 	for range s.cfg.rounds {
 		if _, err := s.self(ctx, "fill", "-accounts", strconv.Itoa(s.cfg.accounts), "-debits", strconv.Itoa(s.cfg.tail)); err != nil {
 			return err
@@ -282,13 +284,17 @@ func (s *scale) starts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		took, err := s.serve(ctx, nil, func(*process) error { return nil })
+		begin := time.Now()
+		took, err := s.serve(ctx, nil, func(p *process) error {
+			writers = append(writers, p.tookOver(begin))
+			return nil
+		})
 		if err != nil {
 			return err
 		}
 		opens, starts = append(opens, open), append(starts, took)
 	}
-	s.report.Open, s.report.Start = load.Median(opens), load.Median(starts)
+	s.report.Open, s.report.Start, s.report.StartWriter = load.Median(opens), load.Median(starts), load.Median(writers)
 	s.report.StartToOpen = ratio(s.report.Start, s.report.Open)
 	return nil
 }
@@ -314,6 +320,23 @@ func (s *scale) reconcile(ctx context.Context) error {
 		return err
 	})
 	return err
+}
+
+var takeoverLine = regexp.MustCompile(`(?m)^time=(\S+) .*msg="took the partition over"`)
+
+// tookOver is after how many seconds the writer had its state, as keyledger's log tells,
+// 0 if it does not.
+func (p *process) tookOver(begin time.Time) float64 {
+	text, err := os.ReadFile(p.log)
+	line := takeoverLine.FindSubmatch(text)
+	if err != nil || line == nil {
+		return 0
+	}
+	at, err := time.Parse(time.RFC3339Nano, string(line[1]))
+	if err != nil {
+		return 0
+	}
+	return at.Sub(begin).Seconds()
 }
 
 var residentLine = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB`)
@@ -343,7 +366,7 @@ func (r *scaleReport) print(w io.Writer, asJSON bool) error {
 	table.row("writer's memory, an account with a key", fmt.Sprintf("%.0f bytes, of which names %.0f", r.HeapPerAccount, r.NamesPerAccount))
 	table.row("full replay, one core, from memory", fmt.Sprintf("%.0f events/s", r.EventsPerSecond))
 	table.row("start on the log alone", fmt.Sprintf("%.2f s, %.0f MB resident", r.FirstStart, float64(r.FirstRSS)/1e6))
-	table.row(fmt.Sprintf("start with %d events to read", r.Tail), fmt.Sprintf("%.2f s", r.Start))
+	table.row(fmt.Sprintf("start with %d events to read", r.Tail), fmt.Sprintf("%.2f s, the writer serves after %.2f s", r.Start, r.StartWriter))
 	table.row("JetStream alone opens the same", fmt.Sprintf("%.2f s", r.Open))
 	table.row("start to that", twoDigits(r.StartToOpen))
 	table.row(fmt.Sprintf("debits, %d in flight", r.InFlight), debitsText(&r.Quiet))

@@ -27,7 +27,7 @@ func TestScale(t *testing.T) {
 	if r.Replay.Events != 150 || r.Replay.Accounts != 50 || r.HeapPerAccount <= 0 || r.EventsPerSecond <= 0 || r.NamesPerAccount < 80 {
 		t.Errorf("replay: %+v", r)
 	}
-	if r.FirstStart <= 0 || r.Open <= 0 || r.Start <= 0 || len(r.Quiet.Rates) != 1 || r.TailRatio <= 0 || !r.Reconciled || r.Agree < 120 {
+	if r.FirstStart <= 0 || r.Open <= 0 || r.Start <= 0 || r.StartWriter <= 0 || r.StartWriter > r.Start || len(r.Quiet.Rates) != 1 || r.TailRatio <= 0 || !r.Reconciled || r.Agree < 120 {
 		t.Errorf("%+v", r)
 	}
 	if err := s.reconcile(t.Context()); err == nil {
