@@ -243,7 +243,7 @@ func (p *postgres) reconcile(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	if want := fmt.Sprintf("0|%d", p.processed); out != want {
-		return 0, fmt.Errorf("PostgreSQL's balances do not agree: accounts that are wrong and commands are %s, want %s", out, want)
+		return 0, fmt.Errorf("balances in PostgreSQL do not agree: accounts that are wrong and commands are %s, want %s", out, want)
 	}
 	return p.processed, nil
 }

@@ -150,7 +150,7 @@ func (r *redis) reconcile() (int64, error) {
 			return 0, err
 		}
 		if want := strconv.FormatInt(peerStart-r.taken[i], 10); got != want {
-			return 0, fmt.Errorf("Redis' balances do not agree: %s has %s, must have %s", name, got, want)
+			return 0, fmt.Errorf("balances in Redis do not agree: %s has %s, must have %s", name, got, want)
 		}
 	}
 	keys, err := r.clients[0].do("DBSIZE")
@@ -158,7 +158,7 @@ func (r *redis) reconcile() (int64, error) {
 		return 0, err
 	}
 	if want := strconv.FormatInt(r.done+int64(len(r.names)), 10); keys != want {
-		return 0, fmt.Errorf("Redis has %s keys, must have %s", keys, want)
+		return 0, fmt.Errorf("there are %s keys in Redis, must be %s", keys, want)
 	}
 	return r.done, nil
 }

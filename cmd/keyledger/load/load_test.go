@@ -2,6 +2,7 @@ package load
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -94,20 +95,32 @@ func TestCountsEveryAnswer(t *testing.T) {
 	}
 }
 
-// TestSpreads: zipf prefers the first accounts, hot has no other than the first.
+// TestSpreads: zipf prefers the first targets, hot has no other than the first.
 func TestSpreads(t *testing.T) {
-	conns := answering(t, 1, func(m *nats.Msg) { respond(m, "{}") })
-	for spread, right := range map[Spread]func(taken []int64) bool{
-		Hot:     func(taken []int64) bool { return taken[0] == sum(taken) },
-		Zipf:    func(taken []int64) bool { return taken[0] > 2*taken[6] && taken[6] > 0 },
-		Uniform: func(taken []int64) bool { return slices.Max(taken) < 2*slices.Min(taken) },
+	for spread, right := range map[Spread]func(picked []int64) bool{
+		Hot:     func(picked []int64) bool { return picked[0] == sum(picked) },
+		Zipf:    func(picked []int64) bool { return picked[0] > 4*picked[6] && picked[6] > 0 },
+		Uniform: func(picked []int64) bool { return slices.Max(picked) < 2*slices.Min(picked) },
+		"":      func(picked []int64) bool { return slices.Max(picked) < 2*slices.Min(picked) },
 	} {
-		j := testJob(8)
-		j.Spread = spread
-		o, err := Run(t.Context(), conns, j)
-		if err != nil || o.Done < 1000 || !right(o.Taken) {
-			t.Errorf("%s: %v, %v", spread, o.Taken, err)
+		picked := make([]int64, 7)
+		pick := picker(rand.NewPCG(1, 2), spread, len(picked))
+		for range 10_000 {
+			picked[pick()]++
 		}
+		if !right(picked) {
+			t.Errorf("%q picks %v", spread, picked)
+		}
+	}
+}
+
+// TestHotJob: a job's spread is that of its commands.
+func TestHotJob(t *testing.T) {
+	conns := answering(t, 1, func(m *nats.Msg) { respond(m, "{}") })
+	j := testJob(8)
+	j.Spread = Hot
+	if o, err := Run(t.Context(), conns, j); err != nil || o.Done == 0 || o.Taken[0] != o.Done {
+		t.Errorf("%v, %v", o.Taken, err)
 	}
 }
 
