@@ -2,13 +2,13 @@
 
 GO     ?= go
 FLAGS  ?=     # of the program: make run FLAGS='--listen 127.0.0.1:4223'
-BENCH  ?=     # of the benchmark: make bench BENCH='--seconds 2'
+BENCH  ?=     # of a benchmark: make bench BENCH='-in-flight 256 -workloads debit,hot'
 ROUNDS ?= 100 # how often each fault happens in make faults
 
-.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race bench faults clean
+.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race bench bench-peers bench-scale faults clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | \
 	while read -r make target text; do printf '  %s %-16s %s\n' "$$make" "$$target" "$$text"; done
 
 run: build ## build and serve on ./data
@@ -52,8 +52,14 @@ tidy: ## the rules of the house
 race: ## all tests under the race detector
 	$(GO) test -race ./...
 
-bench: ## durable debits a second beside a bare echo, see BENCHMARKS.md
+bench: ## what keyledger does a second beside a bare echo, see BENCHMARKS.md
 	$(GO) run ./testing/bench $(BENCH)
+
+bench-peers: ## the same debit in PostgreSQL 15, Redis 7 and keyledger; as root it installs what is missing
+	$(GO) run ./testing/bench peers $(BENCH)
+
+bench-scale: ## a million accounts with a key each: memory, replay, start
+	$(GO) run ./testing/bench scale $(BENCH)
 
 faults: ## fault tests, ROUNDS times each
 	KEYLEDGER_FAULTS_ROUNDS=$(strip $(ROUNDS)) $(GO) test ./testing/faults -run . -count 1 -timeout 2h -v

@@ -128,11 +128,14 @@ func fill(t testing.TB, log store.Log, chain store.Chain, n int) []*store.Commit
 }
 
 // startJetStream runs a real nats-server in this process, which syncs every write.
-func startJetStream(t *testing.T) jetstream.JetStream {
+// change may alter its options.
+func startJetStream(t *testing.T, change ...func(*natsserver.Options)) jetstream.JetStream {
 	t.Helper()
-	server, err := natsserver.NewServer(&natsserver.Options{
-		DontListen: true, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true,
-	})
+	opts := &natsserver.Options{DontListen: true, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true}
+	for _, f := range change {
+		f(opts)
+	}
+	server, err := natsserver.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,11 @@ const readStall = 5 * time.Second
 // fewMessages is the range up to which single gets are cheaper than a consumer.
 const fewMessages = 16
 
+// readAhead bounds what a reader asks for before it is there, in bytes; up to twice that
+// is on its way. nats.go's default is 500 messages, 128 MiB of the largest, and
+// nats-server cuts a connection off that has 64 MiB waiting; a few readers share one.
+const readAhead = 2 << 20
+
 // JetStream is a partition's log in JetStream.
 type JetStream struct {
 	js        jetstream.JetStream
@@ -147,7 +152,7 @@ func (l *JetStream) readRange(ctx context.Context, from, to uint64, f func(uint6
 	if err != nil {
 		return fmt.Errorf("read the log from %d: %w", from, err)
 	}
-	messages, err := consumer.Messages()
+	messages, err := consumer.Messages(jetstream.PullMaxBytes(readAhead))
 	if err != nil {
 		return fmt.Errorf("read the log from %d: %w", from, err)
 	}

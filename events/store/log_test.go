@@ -1,12 +1,16 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/keyledger/keyledger/events/store"
 )
@@ -169,6 +173,38 @@ func TestJetStreamReadGoesOn(t *testing.T) {
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("read %d to %d: got %d, %v; want %d", span[0], span[1], got, err, want)
 		}
+	}
+}
+
+// TestJetStreamReadIsPaced: several readers of large commits over one connection are not
+// sent so much at once that the server, which holds a quarter of its default for a
+// client here, cuts them off as too slow.
+func TestJetStreamReadIsPaced(t *testing.T) {
+	const messages, readers = 200, 3
+	js := startJetStream(t, func(o *natsserver.Options) { o.MaxPending = 16 << 20 })
+	log := openLog(t, js, 1<<30)
+	large := bytes.Repeat([]byte("x"), store.MaxCommitBytes)
+	for i := range uint64(messages) {
+		if _, err := log.Append(t.Context(), large, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var group errgroup.Group
+	for range readers {
+		group.Go(func() error {
+			read := 0
+			err := log.Read(t.Context(), 1, messages, func(uint64, []byte) error { read++; return nil })
+			if err == nil && read != messages {
+				err = fmt.Errorf("read %d messages of %d", read, messages)
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := js.Conn().Stats().Reconnects; n > 0 {
+		t.Errorf("the server cut the connection %d times", n)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -30,6 +29,11 @@ type echoServer struct {
 
 // newEcho starts an echo that answers commands by reply.
 func newEcho(dir string, reply func(conn *nats.Conn, m micro.Request)) (*echoServer, error) {
+	return startServer(dir, func(conn *nats.Conn) error { return answerCommands(conn, reply) })
+}
+
+// startServer starts a nats-server on which serve answers, on keyledger's own connection.
+func startServer(dir string, serve func(conn *nats.Conn) error) (*echoServer, error) {
 	e := &echoServer{seed: filepath.Join(dir, "operator.nk")}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -67,7 +71,7 @@ func newEcho(dir string, reply func(conn *nats.Conn, m micro.Request)) (*echoSer
 	}
 	e.conn, err = nats.Connect("", nats.InProcessServer(e.server), nats.Nkey(ownPublic, own.Sign))
 	if err == nil {
-		err = e.serve(reply)
+		err = serve(e.conn)
 	}
 	if err != nil {
 		e.close()
@@ -85,17 +89,17 @@ func newUser() (nkeys.KeyPair, string, error) {
 	return pair, public, err
 }
 
-func (e *echoServer) serve(reply func(conn *nats.Conn, m micro.Request)) error {
-	service, err := micro.AddService(e.conn, micro.Config{Name: "echo", Version: "1.0.0"})
+func answerCommands(conn *nats.Conn, reply func(conn *nats.Conn, m micro.Request)) error {
+	service, err := micro.AddService(conn, micro.Config{Name: "echo", Version: "1.0.0"})
 	if err != nil {
 		return err
 	}
-	err = service.AddEndpoint("command", micro.HandlerFunc(func(m micro.Request) { reply(e.conn, m) }),
+	err = service.AddEndpoint("command", micro.HandlerFunc(func(m micro.Request) { reply(conn, m) }),
 		micro.WithEndpointSubject("keyledger.cmd.>"), micro.WithEndpointPendingLimits(-1, 256<<20))
 	if err != nil {
 		return err
 	}
-	return e.conn.Flush()
+	return conn.Flush()
 }
 
 func (e *echoServer) close() {
@@ -134,28 +138,4 @@ func serveEcho(ctx context.Context, args []string) error {
 	fmt.Printf("echo ready %s\n", e.server.ClientURL())
 	<-ctx.Done()
 	return nil
-}
-
-// measureFsync is the median time of writing 4 KiB at the end of a file in dir and
-// fsyncing it, in microseconds.
-func measureFsync(dir string) (float64, error) {
-	const writes = 200
-	f, err := os.CreateTemp(dir, "fsync-")
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	block := make([]byte, 4<<10)
-	times := make([]float64, writes)
-	for i := range times {
-		begin := time.Now()
-		if _, err := f.Write(block); err != nil {
-			return 0, err
-		}
-		if err := f.Sync(); err != nil {
-			return 0, err
-		}
-		times[i] = float64(time.Since(begin).Nanoseconds()) / 1000
-	}
-	return median(times), nil
 }

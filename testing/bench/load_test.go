@@ -1,219 +1,34 @@
 package main
 
 import (
-	"fmt"
 	"os"
+	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
-	"github.com/keyledger/keyledger/testing/ledgertest"
+	"github.com/keyledger/keyledger/cmd/keyledger/load"
 )
 
-// TestMain lets the tests start this program as the echo.
+// TestMain lets the tests start this program as one of its servers.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "echo" {
+	if len(os.Args) > 1 && os.Args[1] != "" && verbs[os.Args[1]] != nil {
 		main()
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// startTestEcho runs an echo in this process and connects to it over TCP.
-func startTestEcho(t *testing.T, conns int, reply func(*nats.Conn, micro.Request)) []*nats.Conn {
-	t.Helper()
-	e, err := newEcho(t.TempDir(), reply)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.close)
-	list, err := connect(e.server.ClientURL(), e.seed, conns)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closeAll(list) })
-	return list
-}
-
-func testJob(inFlight int) job {
-	j := job{inFlight: inFlight, warmUp: 10 * time.Millisecond, measure: 100 * time.Millisecond, drain: drainTime}
-	for i := range 7 {
-		j.accounts = append(j.accounts, fmt.Sprintf("bench-%d", i))
-	}
-	return j
-}
-
-func sum(list []int64) (total int64) {
-	for _, n := range list {
-		total += n
-	}
-	return total
-}
-
-// TestLoadCountsEveryAnswer: what the load counts is what the echo answered.
-func TestLoadCountsEveryAnswer(t *testing.T) {
-	var answered atomic.Int64
-	answer := echo(100)
-	conns := startTestEcho(t, 3, func(conn *nats.Conn, m micro.Request) {
-		answered.Add(1)
-		if string(m.Data()) != string(debitBody) || len(m.Headers().Get(headerID)) != 26 || len(strings.Split(m.Subject(), ".")) != 5 {
-			t.Errorf("sent %s %v %s", m.Subject(), m.Headers(), m.Data())
-		}
-		answer(conn, m)
-	})
-	o, err := runLoad(t.Context(), conns, testJob(8))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if o.lost != 0 || len(o.refused) != 0 || sum(o.acked) != answered.Load() {
-		t.Errorf("%d lost, refused %s, %d acknowledged of %d", o.lost, counts(o.refused), sum(o.acked), answered.Load())
-	}
-	if o.replies == 0 || o.replies > sum(o.acked) || o.latency.TotalCount() != o.replies {
-		t.Errorf("%d of %d answers in the measured time, %d latencies", o.replies, sum(o.acked), o.latency.TotalCount())
-	}
-	for i, n := range o.acked {
-		if n == 0 {
-			t.Errorf("account %d was left out", i)
-		}
-	}
-}
-
-// TestOnlyTheMeasuredTimeCounts: every debit is acknowledged, but only those between
-// begin and end are measured, and after the end nothing more is sent.
-func TestOnlyTheMeasuredTimeCounts(t *testing.T) {
-	conns := startTestEcho(t, 1, func(*nats.Conn, micro.Request) {})
-	for _, test := range []struct {
-		name            string
-		begin, end      time.Duration // from now
-		counted, flying int
-	}{
-		{"warming up", time.Hour, 2 * time.Hour, 0, 1},
-		{"measured", -time.Hour, time.Hour, 1, 1},
-		{"draining", -2 * time.Hour, -time.Hour, 0, 0},
-	} {
-		now := time.Now()
-		l := newLane(conns[0], []string{debitSubject("acme")}, 0, 1, now.Add(test.begin), now.Add(test.end))
-		l.sent[0], l.busy[0], l.flying = now, true, 1
-		l.answered(&nats.Msg{Subject: l.inbox + ".0"})
-		if l.outcome.replies != int64(test.counted) || l.outcome.acked[0] != 1 || l.flying != test.flying {
-			t.Errorf("%s: %d counted, %d acknowledged, %d in flight", test.name, l.outcome.replies, l.outcome.acked[0], l.flying)
-		}
-	}
-}
-
-// TestLoadKeepsItsNumberInFlight: the echo answers only once so many wait.
-func TestLoadKeepsItsNumberInFlight(t *testing.T) {
-	const inFlight = 10
-	var mu sync.Mutex
-	var waiting []micro.Request
-	answer := echo(10)
-	conns := startTestEcho(t, 3, func(conn *nats.Conn, m micro.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		if waiting = append(waiting, m); len(waiting) < inFlight {
-			return
-		}
-		for _, m := range waiting {
-			answer(conn, m)
-		}
-		waiting = nil
-	})
-	j := testJob(inFlight)
-	j.drain = 100 * time.Millisecond // the last ones wait for others that do not come
-	o, err := runLoad(t.Context(), conns, j)
-	if err != nil || o.replies < 2*inFlight || sum(o.acked)%inFlight != 0 || o.lost >= inFlight {
-		t.Errorf("%d answers, %d acknowledged, %d lost: %v", o.replies, sum(o.acked), o.lost, err)
-	}
-}
-
-// TestRefusalsFailARun: an error reply is no debit.
-func TestRefusalsFailARun(t *testing.T) {
-	conns := startTestEcho(t, 1, func(_ *nats.Conn, m micro.Request) {
-		if err := m.Error("402", "too little", []byte(`{"error":{"code":"insufficient_credits"}}`)); err != nil {
-			t.Error(err)
-		}
-	})
-	b := &books{acked: make([]int64, 7)}
-	var s series
-	err := s.run(t.Context(), conns, testJob(4), b)
-	if err == nil || !strings.Contains(err.Error(), "× insufficient_credits") || sum(b.acked) != 0 || len(s.Rates) != 0 {
-		t.Errorf("%v; %d acknowledged, rates %v", err, sum(b.acked), s.Rates)
-	}
-}
-
-// TestLostAnswersFailARun: what was never answered may have been done.
-func TestLostAnswersFailARun(t *testing.T) {
-	conns := startTestEcho(t, 2, func(*nats.Conn, micro.Request) {})
-	j := testJob(5)
-	j.drain = 10 * time.Millisecond
-	var s series
-	if err := s.run(t.Context(), conns, j, nil); err == nil || !strings.Contains(err.Error(), "5 commands lost") {
-		t.Errorf("%v, want 5 commands lost", err)
-	}
-}
-
-func TestErrorCode(t *testing.T) {
-	for _, test := range []struct {
-		header nats.Header
-		body   string
-		want   string
-	}{
-		{nil, `{}`, ""},
-		{nats.Header{"Keyledger-Position": {"0:1.0"}}, `{}`, ""},
-		{nats.Header{"Status": {"503"}}, ``, "status 503"},
-		{nats.Header{headerError: {"409"}}, `{"error":{"code":"command_expired"}}`, "command_expired"},
-		{nats.Header{headerError: {"500"}}, `oops`, "error 500"},
-	} {
-		if got := errorCode(&nats.Msg{Header: test.header, Data: []byte(test.body)}); got != test.want {
-			t.Errorf("%v %s is %q, want %q", test.header, test.body, got, test.want)
-		}
-	}
-}
-
-// TestDebitsReconcile loads a real keyledger and compares its balances; a debit that was
-// counted and not made, or made and not counted, is found.
-func TestDebitsReconcile(t *testing.T) {
-	l := ledgertest.Start(t)
-	conns, err := connect(l.Server.URL(), l.Server.OperatorKeyPath(), 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeAll(conns)
-	b, err := openBooks(t.Context(), conns[0], 7)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.sampleDebit(t.Context(), conns[0]); err != nil {
-		t.Fatal(err)
-	}
-	j := testJob(16)
-	j.accounts = b.names
-	var s series
-	if err := s.run(t.Context(), conns, j, b); err != nil {
-		t.Fatal(err)
-	}
-	total, err := b.reconcile(t.Context(), conns[0])
-	if err != nil || total != sum(b.acked) || total < 8 {
-		t.Fatalf("%d debits agree of %d, %v", total, sum(b.acked), err)
-	}
-	for _, wrong := range []int64{1, -1} {
-		b.acked[3] += wrong
-		if _, err := b.reconcile(t.Context(), conns[0]); err == nil || !strings.Contains(err.Error(), "bench-00003 has") {
-			t.Errorf("with %d debits too many counted: %v", wrong, err)
-		}
-		b.acked[3] -= wrong
-	}
+func testJob(targets []load.Target) *load.Job {
+	return &load.Job{Targets: targets, InFlight: 8, Measure: 100 * time.Millisecond, Drain: load.DrainTime}
 }
 
 // TestProcess starts the echo as a process of its own, as the bench does.
 func TestProcess(t *testing.T) {
 	dir := t.TempDir()
-	p, err := startEcho(t.Context(), dir+"/echo", 50)
+	p, err := startSelf(t.Context(), "echo", dir+"/echo", nil, "-reply-bytes", "50")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +37,8 @@ func TestProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeAll(conns)
-	if o, err := runLoad(t.Context(), conns, testJob(2)); err != nil || o.replies == 0 || o.lost != 0 {
+	b := &load.Books{Names: load.AccountNames("bench", 7)}
+	if o, err := load.Run(t.Context(), conns, testJob(b.Debits())); err != nil || o.Replies == 0 || o.Lost != 0 || len(o.Refused) > 0 {
 		t.Errorf("%+v, %v", o, err)
 	}
 	if err := p.stop(); err != nil {
@@ -232,8 +48,79 @@ func TestProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = start(t.Context(), "echo", dir+"/other", self, "echo")
+	_, err = start(t.Context(), "echo", dir+"/other", nil, self, "echo")
 	if err == nil || !strings.Contains(err.Error(), "-dir must be given") {
 		t.Errorf("a server that cannot start: %v", err)
+	}
+}
+
+// TestNoLog: the loop without a log decides as the whole does, and its balances are told
+// by its debits.
+func TestNoLog(t *testing.T) {
+	p, err := startSelf(t.Context(), "noloop", t.TempDir()+"/noloop", serveTuning())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns, err := p.connect(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(conns)
+	b, err := load.OpenBooks(t.Context(), conns[0], load.AccountNames("bench", 7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s load.Series
+	if err := s.Run(t.Context(), conns, testJob(b.Debits()), b); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := b.Reconcile(t.Context(), conns[0], load.BalanceDebit); err != nil || done < 8 {
+		t.Errorf("%d commands agree, %v", done, err)
+	}
+	if _, err := b.Reconcile(t.Context(), conns[0], load.BalanceDebit); err == nil {
+		t.Error("the debits that asked for the balances were not missed")
+	}
+	if err := p.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWorkloads: each is what its name says.
+func TestWorkloads(t *testing.T) {
+	b := &load.Books{Names: load.AccountNames("bench", 3)}
+	s := &servers{cfg: &config{conns: 4}, debits: b.Debits(), keys: b.Debits()[:2], ledger: []*nats.Conn{nil}, noLog: []*nats.Conn{nil, nil}}
+	for name, want := range map[string]struct {
+		targets, array, inFlight, conns int
+		spread                          load.Spread
+	}{
+		"debit": {3, 0, 256, 1, ""}, "noloop": {3, 0, 256, 2, ""}, "authorize": {2, 0, 256, 1, ""}, "batch": {2, 100, 8, 1, ""},
+		"zipf": {3, 0, 256, 1, load.Zipf}, "hot": {3, 0, 256, 1, load.Hot},
+	} {
+		c := s.contender(256, &row{Workload: name})
+		j := &c.job
+		if len(j.Targets) != want.targets || j.Array != want.array || j.InFlight != want.inFlight || len(c.conns) != want.conns || j.Spread != want.spread ||
+			slices.Equal(j.Confirm, load.Allowed) != (want.targets == 2) {
+			t.Errorf("%s: %d targets, arrays of %d, %d in flight on %d connections, %s, %q", name, len(j.Targets), j.Array, j.InFlight, len(c.conns), j.Spread, j.Confirm)
+		}
+	}
+}
+
+// TestFsyncDelay: under the shim an fsync takes longer by what was asked for.
+func TestFsyncDelay(t *testing.T) {
+	const delay = 5 * time.Millisecond
+	shim, err := fsyncShim(delay)
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	slow, err := fsyncUnder(t.Context(), shim, dir)
+	if err != nil || slow < float64(delay.Microseconds()) {
+		t.Errorf("an fsync took %v µs under the shim, at least %s was asked for: %v", slow, delay, err)
+	}
+	if none, err := fsyncShim(0); none != nil || err != nil {
+		t.Errorf("no delay: %v, %v", none, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("it left %v behind, %v", left, err)
 	}
 }

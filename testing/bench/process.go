@@ -3,12 +3,15 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,9 +20,10 @@ import (
 )
 
 const (
-	// startTimeout bounds a server's start, stopTimeout its stop after SIGTERM.
-	startTimeout = time.Minute
-	stopTimeout  = 30 * time.Second
+	// startTimeout bounds a server's start, which reads a whole log in "bench scale";
+	// stopTimeout its stop after SIGTERM.
+	startTimeout = 15 * time.Minute
+	stopTimeout  = 2 * time.Minute
 	// logShown is how much of a failed server's log is shown, in bytes.
 	logShown = 2000
 )
@@ -48,29 +52,71 @@ func buildKeyledger(ctx context.Context, dir string) (string, error) {
 	return program, nil
 }
 
-// startKeyledger starts keyledger on an empty directory, with the defaults: every commit
-// is fsynced before it is acknowledged.
-func startKeyledger(ctx context.Context, program, dir string) (*process, error) {
-	return start(ctx, "keyledger", dir, program, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
+// startKeyledger starts keyledger, with the defaults: every commit is fsynced before it
+// is acknowledged. shim, where there is one, is the command that runs it.
+func startKeyledger(ctx context.Context, shim []string, program, dir string, flags ...string) (*process, error) {
+	command := slices.Concat(shim, []string{program, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"}, flags)
+	return start(ctx, "keyledger", dir, nil, command...)
 }
 
-// startEcho starts this program again, as the echo.
-func startEcho(ctx context.Context, dir string, replyBytes int) (*process, error) {
+// startSelf starts this program again, as one of its servers, with more environment.
+func startSelf(ctx context.Context, verb, dir string, environment []string, flags ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, "echo", dir, self, "echo", "-dir", dir, "-reply-bytes", fmt.Sprint(replyBytes))
+	return start(ctx, verb, dir, environment, append([]string{self, verb, "-dir", dir}, flags...)...)
 }
 
 // start runs a server and waits for its line "<name> ready <url>".
-func start(ctx context.Context, name, dir, program string, args ...string) (*process, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	p := &process{
-		name: name, log: dir + ".log", seed: filepath.Join(dir, "operator.nk"), cancel: cancel, exited: make(chan error, 1),
+func start(ctx context.Context, name, dir string, environment []string, command ...string) (*process, error) {
+	ready := make(chan string, 1)
+	p, err := launch(ctx, &program{
+		name: name, log: dir + ".log", command: command, environment: environment,
+		line: func(line string) {
+			if url, ok := strings.CutPrefix(line, name+" ready "); ok {
+				ready <- url
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
 	}
-	p.cmd = exec.CommandContext(ctx, program, args...)
-	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
+	p.seed = filepath.Join(dir, "operator.nk")
+	timeout := time.NewTimer(startTimeout)
+	defer timeout.Stop()
+	select {
+	case p.url = <-ready:
+		return p, nil
+	case err := <-p.exited:
+		p.cancel()
+		return nil, fmt.Errorf("%s ended before it was ready (%v): %s", name, err, p.tail())
+	case <-timeout.C:
+		return nil, errors.Join(fmt.Errorf("%s is not ready after %s: %s", name, startTimeout, p.tail()), p.stop())
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), p.stop())
+	}
+}
+
+// program is what is to run as a server.
+type program struct {
+	name        string
+	log         string // file for what it says
+	command     []string
+	environment []string             // beside this process's own
+	as          *syscall.SysProcAttr // nil: as this process
+	signal      syscall.Signal       // asks it to end; 0 is SIGTERM
+	line        func(string)         // gets the lines of its standard output; nil: they go to the log
+}
+
+// launch starts a server.
+func launch(ctx context.Context, what *program) (*process, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &process{name: what.name, log: what.log, cancel: cancel, exited: make(chan error, 1)}
+	p.cmd = exec.CommandContext(ctx, what.command[0], what.command[1:]...)
+	p.cmd.Env = append(os.Environ(), what.environment...)
+	p.cmd.SysProcAttr = what.as
+	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(cmp.Or(what.signal, syscall.SIGTERM)) }
 	p.cmd.WaitDelay = stopTimeout // then it is killed
 	logFile, err := os.Create(p.log)
 	if err != nil {
@@ -78,36 +124,49 @@ func start(ctx context.Context, name, dir, program string, args ...string) (*pro
 		return nil, err
 	}
 	defer logFile.Close() // the process has its own
-	p.cmd.Stderr = logFile
-	out, err := p.cmd.StdoutPipe()
+	p.cmd.Stdout, p.cmd.Stderr = logFile, logFile
+	var out io.Reader = strings.NewReader("")
+	if what.line != nil {
+		p.cmd.Stdout = nil
+		out, err = p.cmd.StdoutPipe()
+	}
 	if err == nil {
 		err = p.cmd.Start()
 	}
 	if err != nil {
 		cancel()
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return nil, fmt.Errorf("start %s: %w", what.name, err)
 	}
-	ready := make(chan string, 1)
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if url, ok := strings.CutPrefix(lines.Text(), name+" ready "); ok {
-				ready <- url
-			}
+			what.line(lines.Text())
 		}
 		p.exited <- p.cmd.Wait()
 	}()
-	timeout := time.NewTimer(startTimeout)
+	return p, nil
+}
+
+// within calls f until it has no error, for so long at most.
+func (p *process) within(ctx context.Context, most time.Duration, f func() error) error {
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	timeout := time.NewTimer(most)
 	defer timeout.Stop()
-	select {
-	case p.url = <-ready:
-		return p, nil
-	case err := <-p.exited:
-		cancel()
-		return nil, fmt.Errorf("%s ended before it was ready (%v): %s", name, err, p.tail())
-	case <-timeout.C:
-		return nil, errors.Join(fmt.Errorf("%s is not ready after %s: %s", name, startTimeout, p.tail()), p.stop())
-	case <-ctx.Done():
-		return nil, errors.Join(ctx.Err(), p.stop())
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-again.C:
+		case ended := <-p.exited:
+			p.exited <- ended // stop wants it too
+			return fmt.Errorf("%s ended before it was ready: %s", p.name, p.tail())
+		case <-timeout.C:
+			return fmt.Errorf("%s is not ready after %s: %w", p.name, most, err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

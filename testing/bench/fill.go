@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/keyledger/keyledger/cmd/keyledger/load"
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger"
+	"github.com/keyledger/keyledger/ledger/writer"
+)
+
+const (
+	// scaleCredits is what each account is granted.
+	scaleCredits = int64(1) << 40
+	// fillWaiting bounds what waits for the writer while a log is filled.
+	fillWaiting = 20_000
+	// storeAccount is the NATS account that keyledger keeps its streams in.
+	storeAccount = "KEYLEDGER_STORE"
+)
+
+// openedStore is a keyledger's streams, without a keyledger.
+type openedStore struct {
+	server *natsserver.Server
+	conn   *nats.Conn
+	log    *store.JetStream
+	took   time.Duration // until JetStream had recovered all streams
+}
+
+// openStore opens the streams of a data directory, as lazily synced as JetStream does it
+// by default.
+func openStore(ctx context.Context, dir string) (*openedStore, error) {
+	account := natsserver.NewAccount(storeAccount)
+	user, public, err := newUser()
+	if err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	s := &openedStore{}
+	s.server, err = natsserver.NewServer(&natsserver.Options{
+		ServerName: "keyledger", DontListen: true, MaxPayload: 1 << 20, NoSigs: true, NoLog: true,
+		Accounts: []*natsserver.Account{account}, Nkeys: []*natsserver.NkeyUser{{Nkey: public, Account: account}},
+		JetStream: true, StoreDir: filepath.Join(dir, "nats"), JetStreamMaxStore: 1 << 50, DisableJetStreamBanner: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.server.Start()
+	// The server has its own copy of the account.
+	if account, err = s.server.LookupAccount(storeAccount); err == nil {
+		err = account.EnableJetStream(nil, nil)
+	}
+	s.took = time.Since(begin)
+	if err == nil {
+		s.conn, err = nats.Connect("", nats.InProcessServer(s.server), nats.Nkey(public, user.Sign))
+	}
+	var js jetstream.JetStream
+	if err == nil {
+		js, err = jetstream.New(s.conn)
+	}
+	if err == nil {
+		s.log, err = store.OpenJetStream(ctx, js, 0)
+	}
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("open the streams in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func (s *openedStore) close() {
+	if s.conn != nil {
+		s.conn.Close()
+	}
+	s.server.Shutdown()
+	s.server.WaitForShutdown()
+}
+
+// runOpen prints how long JetStream takes to open a data directory: "bench open".
+func runOpen(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("bench open", flag.ContinueOnError)
+	dir := flags.String("dir", "", "data `DIR`")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	s, err := openStore(ctx, *dir)
+	if err != nil {
+		return err
+	}
+	s.close()
+	fmt.Println(s.took.Seconds())
+	return nil
+}
+
+// runFill commits to the log of a data directory that keyledger has made and is not
+// running on: accounts with credits and a key each, or debits in such accounts. It is the
+// real writer on the real log. It writes neither head file nor snapshot, so what it
+// commits is what the next start has to read. "bench fill".
+func runFill(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("bench fill", flag.ContinueOnError)
+	dir := flags.String("dir", "", "data `DIR`")
+	accounts := flags.Int("accounts", 0, "how many accounts there are")
+	debits := flags.Int("debits", 0, "how many debits to make in them; 0 makes the accounts")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	s, err := openStore(ctx, *dir)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	w := writer.New(writer.Config{Log: s.log, Tail: store.NewTail(s.log, 0)})
+	ctx, stop := context.WithCancel(ctx)
+	stopped := make(chan error, 1)
+	go func() { stopped <- w.Run(ctx) }()
+	defer func() {
+		stop()
+		err = errors.Join(err, <-stopped)
+	}()
+	select {
+	case <-w.Ready():
+	case err := <-stopped:
+		stopped <- nil
+		return err
+	}
+	f := &filler{writer: w, room: make(chan struct{}, fillWaiting)}
+	names := load.AccountNames("bench", *accounts)
+	for i := range *debits {
+		f.submit(names[i%len(names)], "credit.debit", &ledger.DebitCredit{Environment: events.Test, Asset: "credits", Amount: 1}, true)
+	}
+	for _, name := range names {
+		if *debits > 0 || ctx.Err() != nil {
+			break
+		}
+		f.account(name)
+	}
+	return f.finish()
+}
+
+// filler hands commands to a writer.
+type filler struct {
+	writer *writer.Writer
+	room   chan struct{} // has one token for each command that waits
+	failed atomic.Pointer[error]
+}
+
+// account makes an account with credits and a key. None of it leaves a receipt.
+func (f *filler) account(name string) {
+	f.submit(name, "account.open", &ledger.OpenAccount{Name: "keyledger bench"}, false)
+	f.submit(name, "credit.grant", &ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: scaleCredits}, false)
+	key := &ledger.CreateKey{Environment: events.Test, Name: "keyledger bench", KeyID: ulid.Make()}
+	var random [32]byte
+	rand.Read(random[:])
+	secret := ledger.NewSecret(events.Test, name, key.KeyID, random)
+	key.Hash, key.Prefix = sha256.Sum256([]byte(secret)), ledger.SecretPrefix(secret)
+	f.submit(name, "key.create", key, false)
+}
+
+// submit hands a command in when there is room.
+func (f *filler) submit(account, verb string, command ledger.Command, receipt bool) {
+	if err := command.Validate(); err != nil {
+		f.fail(err)
+		return
+	}
+	f.room <- struct{}{}
+	id := ulid.Make()
+	f.writer.Submit(&writer.Request{
+		Account: account, Verb: verb, Spec: specOf(verb), Command: command, ID: id, Receipt: receipt, InputHash: sha256.Sum256(id[:]), Actor: "operator",
+		Done: func(r *writer.Reply) {
+			if r.Err != nil {
+				f.fail(r.Err)
+			}
+			<-f.room
+		},
+	})
+}
+
+func (f *filler) fail(err error) { f.failed.CompareAndSwap(nil, &err) }
+
+// finish waits until all is done and returns the first refusal.
+func (f *filler) finish() error {
+	for range cap(f.room) {
+		f.room <- struct{}{}
+	}
+	if err := f.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func specOf(verb string) *ledger.Spec {
+	for i := range ledger.Commands {
+		if ledger.Commands[i].Verb == verb {
+			return &ledger.Commands[i].Spec
+		}
+	}
+	panic("no command " + verb)
+}
