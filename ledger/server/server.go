@@ -117,7 +117,7 @@ func (s *Server) openLog() error {
 		return err
 	}
 	s.writer = writer.New(writer.Config{
-		Log: log, Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
+		Log: s.cfg.WrapLog(log), Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
 		Dir: s.dir.path, Witnesses: s.witnesses,
 	})
 	return nil
