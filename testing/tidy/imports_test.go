@@ -49,6 +49,8 @@ var policy = []struct {
 		"the harness runs what the command line runs"},
 	{"testing/faults", []string{"ledger/server", "ledger/client", "events", "events/store", "testing/receiver"}, nil,
 		"faults happen to what the command line runs"},
+	{"testing/faults/mutants", nil, nil,
+		"a mutant is the code with a text replaced: it is read, not imported"},
 	{"testing/bench", nil, nil,
 		"a benchmark is a client that shares no code with the server"},
 	{"testing/tidy", []string{"events"}, nil,
