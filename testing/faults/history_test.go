@@ -24,16 +24,6 @@ const checkWithin = 2 * time.Minute
 // outcome_unknown.
 type doer func(a ask, id ulid.ULID, timeout time.Duration) told
 
-// until retries with the same id until the answer is definite.
-func (do doer) until(a ask) told {
-	id := ulid.Make()
-	for {
-		if o := do(a, id, 5*time.Second); o.settled() {
-			return o
-		}
-	}
-}
-
 // recorder is many clients of few accounts, and what they saw.
 type recorder struct {
 	t        *testing.T
