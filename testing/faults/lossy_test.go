@@ -44,7 +44,7 @@ const (
 	faultLate          // it is given up, and reaches the log afterwards or not at all
 	faultSlow          // it is stored, its acknowledgement comes after the timeout
 	faultRival         // another writer takes over first
-	faultOld           // it is stored, and an earlier append's acknowledgement comes instead
+	faultOld           // it is stored or lost, and an earlier append's acknowledgement comes instead
 	faults
 )
 
@@ -94,7 +94,7 @@ func (l *lossy) draw(claim bool) (fault, time.Duration) {
 		kind = faultDropped // a timeout costs its whole length
 	}
 	l.counts[kind]++
-	return kind, time.Duration(l.random.IntN(3000)) * time.Microsecond
+	return kind, time.Duration(l.random.IntN(3_000_000))
 }
 
 var errNoAck = errors.New("no acknowledgement")
@@ -116,6 +116,10 @@ func (l *lossy) Append(ctx context.Context, data []byte, expected uint64) (uint6
 			_, _ = l.Log.Append(context.Background(), data, expected) // nobody waits for its outcome any more
 		})
 		return 0, errNoAck
+	case faultOld:
+		if delay%2 == 0 {
+			return expected, nil // which the append before this one got
+		}
 	case faultRival:
 		if err := l.rival(ctx, commit); err != nil {
 			return 0, err
@@ -129,7 +133,7 @@ func (l *lossy) Append(ctx context.Context, data []byte, expected uint64) (uint6
 		<-ctx.Done()
 		return 0, ctx.Err()
 	case kind == faultOld && err == nil:
-		return expected, nil // which the append before this one got
+		return expected, nil
 	}
 	return sequence, err
 }

@@ -87,6 +87,7 @@ var table = []mutant{
 	{"serve without epoch started", "TestWhatWasNotDoneStaysNotDone", writerTests, []edit{noEpoch}},
 	{"serve without epoch started, on a bad line", "TestEveryVerdictEqualsTheLog", faultTests, []edit{noEpoch}},
 	{"ignore the ack's sequence", "TestImpossibleAcknowledgementStops", writerTests, []edit{ignoreAck}},
+	{"ignore the ack's sequence, on a bad line", "TestEveryVerdictEqualsTheLog", faultTests, []edit{ignoreAck}},
 	{"two appends in flight", "TestNothingOvertakesTheAppend", writerTests, []edit{
 		{group, "if w.inFlight == nil && !w.linger.holds", "if !w.linger.holds"},
 		{group, "= w.chain.Sequence, w.chain.Hash, w.chain.Ordinal", "= w.sent.Sequence, w.sent.Hash, w.sent.Ordinal"},
