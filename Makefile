@@ -4,8 +4,9 @@ GO     ?= go
 FLAGS  ?=     # of the program: make run FLAGS='--listen 127.0.0.1:4223'
 BENCH  ?=     # of a benchmark: make bench BENCH='-in-flight 256 -workloads debit,hot'
 ROUNDS ?= 100 # how often each fault happens in make faults
+FUZZ   ?= 30s # how long each fuzz target runs in make fuzz
 
-.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race bench bench-peers bench-scale faults clean
+.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race bench bench-peers bench-scale faults fuzz mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | \
@@ -61,8 +62,19 @@ bench-peers: ## the same debit in PostgreSQL 15, Redis 7 and keyledger; as root 
 bench-scale: ## a million accounts with a key each: memory, replay, start
 	$(GO) run ./testing/bench scale $(BENCH)
 
-faults: ## fault tests, ROUNDS times each
+faults: ## fault tests, ROUNDS times each, then make fuzz
 	KEYLEDGER_FAULTS_ROUNDS=$(strip $(ROUNDS)) $(GO) test ./testing/faults -run . -count 1 -timeout 2h -v
+	$(MAKE) fuzz
+
+fuzz: ## every fuzz target, FUZZ long each
+	@grep -rn '^func Fuzz' --include='*_test.go' . | sed 's|^\./\(.*\)/[^/]*:[0-9]*:func \([A-Za-z]*\)(.*|\1 \2|' | \
+	while read -r folder target; do \
+		echo "$$folder $$target"; \
+		$(GO) test ./$$folder -run '^$$' -fuzz "^$$target\$$" -fuzztime $(strip $(FUZZ)) </dev/null || exit 1; \
+	done
+
+mutants: ## take each mechanism out and see its test fail
+	KEYLEDGER_MUTANTS=1 $(GO) test ./testing/faults/mutants -run TestEachMutantIsCaught -count 1 -timeout 2h -v
 
 clean: ## remove what was built; ./data stays
 	rm -rf bin

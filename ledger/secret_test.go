@@ -55,12 +55,34 @@ func TestSecretPrefixShowsLittle(t *testing.T) {
 	}
 }
 
+// FuzzParseSecret: what is taken has the form of a secret, says the same as its text, and
+// is no secret any more with another character at the end.
 func FuzzParseSecret(f *testing.F) {
-	f.Add(NewSecret("test", "acme", ulid.ULID{}, [32]byte{}))
+	for n := range byte(3) {
+		f.Add(NewSecret("test", "acme", ulid.ULID{0: n}, [32]byte{n}))
+		f.Add(NewSecret("live", "other", ulid.ULID{15: n}, [32]byte{31: n}))
+	}
+	f.Add("")
 	f.Add("kl_test_")
-	f.Fuzz(func(t *testing.T, s string) {
-		if got, ok := ParseSecret(s); ok && got.Hash != sha256.Sum256([]byte(s)) {
-			t.Errorf("%q: wrong hash", s)
+	f.Fuzz(func(t *testing.T, text string) {
+		secret, ok := ParseSecret(text)
+		if !ok {
+			return
+		}
+		if secret.Hash != sha256.Sum256([]byte(text)) {
+			t.Fatalf("%q: wrong hash", text)
+		}
+		if !secretForm.MatchString(text) {
+			t.Fatalf("%q was taken", text)
+		}
+		if text[3:7] != secret.Environment || text[8:8+ulid.EncodedSize] != secret.KeyID.String() {
+			t.Fatalf("%q was taken for %+v", text, secret)
+		}
+		for i := range base62 {
+			other := text[:len(text)-1] + base62[i:i+1]
+			if _, ok := ParseSecret(other); ok && other != text {
+				t.Fatalf("%q and %q were taken", text, other)
+			}
 		}
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"github.com/keyledger/keyledger/events/store"
 )
 
 // Version is this program's version.
@@ -64,6 +66,10 @@ type Config struct {
 
 	// Logger gets what operators should know. Default: none.
 	Logger *slog.Logger
+
+	// WrapLog returns what shall stand between the writer and its log. For tests of a bad
+	// line. Default: nothing.
+	WrapLog func(store.Log) store.Log
 }
 
 const (
@@ -85,6 +91,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.WrapLog == nil {
+		c.WrapLog = func(log store.Log) store.Log { return log }
 	}
 	return c
 }

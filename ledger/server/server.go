@@ -120,7 +120,7 @@ func (s *Server) openLog() error {
 		return err
 	}
 	s.writer = writer.New(writer.Config{
-		Log: log, Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
+		Log: s.cfg.WrapLog(log), Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
 		Dir: s.dir.path, Witnesses: s.witnesses, Storage: s.usage, Clock: s.cfg.Clock,
 		MaxReceipts: int(s.cfg.ReceiptMemory / writer.ReceiptBytes),
 	})

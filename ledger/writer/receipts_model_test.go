@@ -12,9 +12,9 @@ import (
 	"github.com/keyledger/keyledger/events/store"
 )
 
-// naive is the second model of the receipts: it remembers every id that was ever added,
+// rememberer is the second model of the receipts: it remembers every id that was ever added,
 // in plain maps and lists, and knows nothing of slots, rings and sweeps.
-type naive struct {
+type rememberer struct {
 	added map[accountID]receipt
 	lists map[string][]accountID // of each account, oldest first
 }
@@ -27,7 +27,7 @@ type accountID struct {
 // isKnown tells which of the ids that were ever added the store still knows, and checks
 // what it says of each against the invariant: known with the place it was added with, or
 // refused.
-func (m *naive) isKnown(t *rapid.T, r *receipts, now events.Time) map[accountID]bool {
+func (m *rememberer) isKnown(t *rapid.T, r *receipts, now events.Time) map[accountID]bool {
 	known := map[accountID]bool{}
 	for key, want := range m.added {
 		got, ok := r.find(key.account, key.id)
@@ -48,7 +48,7 @@ func (m *naive) isKnown(t *rapid.T, r *receipts, now events.Time) map[accountID]
 }
 
 // forgotten checks that an account forgot its oldest only, and returns how many it holds.
-func (m *naive) forgotten(t *rapid.T, known map[accountID]bool) map[string]int {
+func (m *rememberer) forgotten(t *rapid.T, known map[accountID]bool) map[string]int {
 	counts := map[string]int{}
 	for account, list := range m.lists {
 		for i, key := range list {
@@ -68,7 +68,7 @@ func (m *naive) forgotten(t *rapid.T, known map[accountID]bool) map[string]int {
 func TestReceiptsAgainstANaiveModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(1, 40).Draw(t, "limit")
-		r, m := newReceipts(limit), &naive{added: map[accountID]receipt{}, lists: map[string][]accountID{}}
+		r, m := newReceipts(limit), &rememberer{added: map[accountID]receipt{}, lists: map[string][]accountID{}}
 		now, serial := events.At(start), uint64(0)
 		before := map[string]int{}
 		account := rapid.SampledFrom([]string{"a", "b", "c", "flood"})

@@ -101,7 +101,7 @@ func (l *storageLoad) probe(c *client.Client, want events.Code, ended <-chan int
 		if err == nil {
 			got = answer.Code
 			l.note(id, answer)
-		} else if got == "" || got == events.OutcomeUnknown {
+		} else if got == events.OutcomeUnknown {
 			l.open = append(l.open, id)
 		}
 		if got == want {
@@ -118,15 +118,6 @@ func (l *storageLoad) probe(c *client.Client, want events.Code, ended <-chan int
 	}
 	l.t.Fatalf("no answer was %s; the last error: %v", want, err)
 	return 0
-}
-
-// codeOf is the code of an error reply, "" of no reply.
-func codeOf(err error) events.Code {
-	var refusal *events.Error
-	if errors.As(err, &refusal) {
-		return refusal.Code
-	}
-	return ""
 }
 
 // readsGoOn checks what must work while commands are refused: queries, refusals and free

@@ -51,6 +51,8 @@ var policy = []struct {
 		"the harness runs what the command line runs"},
 	{"testing/faults", []string{"ledger/server", "ledger/client", "events", "events/store", "testing/receiver"}, nil,
 		"faults happen to what the command line runs"},
+	{"testing/faults/mutants", nil, nil,
+		"a mutant is the code with a text replaced: it is read, not imported"},
 	{"testing/bench", []string{"cmd/keyledger/load", "ledger/service", "ledger/writer", "ledger", "events", "events/store"}, nil,
 		"a benchmark loads the program as a client; beside it, parts of it run alone, for comparison"},
 	{"testing/tidy", []string{"events"}, nil,

@@ -1,0 +1,123 @@
+package mutants
+
+// edit replaces a text that stands exactly once in a file.
+type edit struct{ file, old, new string }
+
+// mutant is the ledger without one mechanism, and the test that must fail then. The same
+// rows stand in ARCHITECTURE.md, under "What each test protects".
+type mutant struct {
+	without string
+	test    string // of package pkg
+	pkg     string
+	edits   []edit
+}
+
+const (
+	group     = "ledger/writer/group.go"
+	takeover  = "ledger/writer/takeover.go"
+	writing   = "ledger/writer/writer.go"
+	receipts  = "ledger/writer/receipts.go"
+	jetstream = "events/store/jetstream.go"
+	commit    = "events/store/commit.go"
+	chain     = "events/store/chain.go"
+	embedded  = "ledger/server/embedded.go"
+	datadir   = "ledger/server/datadir.go"
+
+	writerTests = "./ledger/writer"
+	storeTests  = "./events/store"
+	serverTests = "./ledger/server"
+	faultTests  = "./testing/faults"
+)
+
+// Edits that more than one row makes.
+var (
+	noFence = edit{jetstream, "jetstream.WithExpectLastSequence(expected), ", ""}
+
+	answerEarly = edit{group, "	w.appends <- g\n", `	early := append([]pending(nil), g.waiting...)
+	for i := range g.waiting {
+		g.waiting[i].answered = true
+	}
+	w.answers <- early
+	w.appends <- g
+`}
+	refuseEarly = edit{group, "	if !p.entry {\n		p.reply.Position = w.stateAt()\n", `	if p.reply.Err != nil {
+		g.waiting = g.waiting[:len(g.waiting)-1]
+		w.answerOne(req, &p.reply)
+		return true
+	}
+	if !p.entry {
+		p.reply.Position = w.stateAt()
+`}
+	freeEarly = edit{group, "	if !p.entry {\n		p.reply.Position = w.stateAt()\n", `	if p.reply.Err == nil && !p.entry {
+		p.reply.Position = w.stateAt()
+		g.waiting = g.waiting[:len(g.waiting)-1]
+		w.answerOne(req, &p.reply)
+		return true
+	}
+	if !p.entry {
+		p.reply.Position = w.stateAt()
+`}
+	decideAgain = edit{takeover, "if g.message != nil && confirmed[g.commit.Nonce] {", "if false {"}
+	noReceipts  = edit{group, "if req.Receipt && w.answeredBefore(p, req.Account) {", "if false {"}
+	noEpoch     = edit{takeover, "return w.claim(ctx, chain)", "w.chain = *chain\n	return nil"}
+	ignoreAck   = edit{group, "if a.sequence != c.Sequence {", "if false {"}
+)
+
+var table = []mutant{
+	{"no fence", "TestLogs", storeTests, []edit{noFence}},
+	{"no fence, on a bad line", "TestEveryVerdictEqualsTheLog", faultTests, []edit{noFence}},
+	{"answer before ack", "TestNothingOvertakesTheAppend", writerTests, []edit{answerEarly}},
+	{"answer before ack, as clients see it", "TestWriterIsLinearizable", faultTests, []edit{answerEarly}},
+	{"answer before ack, against the log", "TestEveryVerdictEqualsTheLog", faultTests, []edit{answerEarly}},
+	{"refuse before ack", "TestNothingOvertakesTheAppend", writerTests, []edit{refuseEarly}},
+	{"refuse before ack, as clients see it", "TestWriterIsLinearizable", faultTests, []edit{refuseEarly}},
+	{"free decision before ack", "TestNothingOvertakesTheAppend", writerTests, []edit{freeEarly}},
+	{"free decision before ack, as clients see it", "TestWriterIsLinearizable", faultTests, []edit{freeEarly}},
+	{"decide again what is in the log", "TestUnknownOutcome", writerTests, []edit{decideAgain}},
+	{"blind re-send", "TestUnknownOutcome", writerTests, []edit{{
+		writing, "sequence, err := w.cfg.Log.Append(ctx, g.message, g.commit.PrevSequence)\n", `sequence, err := w.cfg.Log.Append(ctx, g.message, g.commit.PrevSequence)
+		if err != nil {
+			last, _ := w.cfg.Log.Last(ctx)
+			sequence, err = w.cfg.Log.Append(ctx, g.message, last)
+		}
+`}}},
+	{"no receipts", "TestSameIDSameInputSameAnswer", writerTests, []edit{noReceipts}},
+	{"no receipts, in a bank", "TestBankUnderKillNine", faultTests, []edit{noReceipts}},
+	{"serve without epoch started", "TestWhatWasNotDoneStaysNotDone", writerTests, []edit{noEpoch}},
+	{"serve without epoch started, on a bad line", "TestEveryVerdictEqualsTheLog", faultTests, []edit{noEpoch}},
+	{"ignore the ack's sequence", "TestImpossibleAcknowledgementStops", writerTests, []edit{ignoreAck}},
+	{"ignore the ack's sequence, on a bad line", "TestEveryVerdictEqualsTheLog", faultTests, []edit{ignoreAck}},
+	{"two appends in flight", "TestNothingOvertakesTheAppend", writerTests, []edit{
+		{group, "if w.inFlight == nil && !w.linger.holds", "if !w.linger.holds"},
+		{group, "= w.chain.Sequence, w.chain.Hash, w.chain.Ordinal", "= w.sent.Sequence, w.sent.Hash, w.sent.Ordinal"},
+		{writing, `		cancel()
+		w.acks <- ack{group: g, sequence: sequence, err: err}
+	}
+	return nil
+`, `		cancel()
+		w.acks <- ack{group: g, sequence: sequence, err: err}
+		}()
+	}
+	return nil
+`},
+		{writing, "	for g := range w.appends {\n", "	for g := range w.appends {\n		go func() {\n"},
+	}},
+	{"lazy sync", "TestSyncAlwaysUnlessAllowed", serverTests, []edit{
+		{embedded, "SyncAlways:             !opts.LazySync,", "SyncAlways:             false,"},
+		{embedded, "if !config.SyncAlways && !lazyAllowed {", "if false {"},
+	}},
+	{"serve although syncs are lazy", "TestSyncAlwaysUnlessAllowed", serverTests, []edit{{embedded, "if !config.SyncAlways && !lazyAllowed {", "if false {"}}},
+	{"no hash check", "TestEveryBitCounts", storeTests, []edit{{commit, "if sha256.Sum256(body) != Hash(sum) {", "if false {"}}},
+	{"no check of the previous hash", "TestChainFindsDamage", storeTests, []edit{{chain, "case commit.PrevHash != c.Hash:", "case false:"}}},
+	{"no check for missing messages", "TestJetStreamSkipsAreFound", storeTests, []edit{
+		{chain, "if sequence != c.Sequence+1 {", "if false {"},
+		{chain, "case commit.PrevSequence != c.Sequence:", "case false:"},
+		{chain, "case commit.PrevHash != c.Hash:", "case false:"},
+		{chain, "case commit.Ordinal != c.Ordinal:", "case false:"},
+	}},
+	{"no witness of the log's length", "TestWitnesses", writerTests, []edit{{takeover, "if witness.Sequence > end.Sequence {", "if false {"}}},
+	{"no witness of the log's hash", "TestWitnesses", writerTests, []edit{{takeover, "if witness.Sequence == c.Sequence && witness.Hash != nil && *witness.Hash != c.Hash {", "if false {"}}},
+	{"no fsync at start", "TestDataDirWithAMissingVolume", serverTests, []edit{{datadir, "if err := syncTree(path, (*os.File).Sync); err != nil {", "if err := error(nil); err != nil {"}}},
+	{"evict receipts early", "TestForgottenReceiptIsExpired", writerTests, []edit{{receipts, "limit := now - milliseconds(receiptHorizon+idAhead)", "limit := now - milliseconds(receiptHorizon)"}}},
+	{"forget what was evicted", "TestReceiptLimitShortensTheHorizon", writerTests, []edit{{receipts, "	a.forgotten = max(a.forgotten, at)\n", ""}}},
+}
