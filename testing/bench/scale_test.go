@@ -16,7 +16,7 @@ func TestScale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := &scaleConfig{program: program, accounts: 50, tail: 120, rounds: 1, measure: 50 * time.Millisecond, inFlight: 8, snapshots: "--http off"}
+	cfg := &scaleConfig{program: program, accounts: 2000, tail: 2100, rounds: 1, measure: 50 * time.Millisecond, inFlight: 8, snapshots: "--http off"}
 	s := &scale{cfg: cfg, dir: dir + "/ledger", report: new(scaleReport), books: load.KnownBooks(load.AccountNames("bench", cfg.accounts), scaleCredits)}
 	for _, step := range []func(context.Context) error{s.fill, s.replay, s.firstStart, s.meanwhile, s.starts, s.reconcile} {
 		if err := step(t.Context()); err != nil {
@@ -24,10 +24,10 @@ func TestScale(t *testing.T) {
 		}
 	}
 	r := s.report
-	if r.Replay.Events != 150 || r.Replay.Accounts != 50 || r.HeapPerAccount <= 0 || r.EventsPerSecond <= 0 || r.NamesPerAccount < 80 {
+	if r.Replay.Events != 6000 || r.Replay.Accounts != 2000 || r.HeapPerAccount <= 0 || r.EventsPerSecond <= 0 || r.NamesPerAccount < 80 {
 		t.Errorf("replay: %+v", r)
 	}
-	if r.FirstStart <= 0 || r.Open <= 0 || r.Start <= 0 || r.StartWriter <= 0 || r.StartWriter > r.Start || len(r.Quiet.Rates) != 1 || r.TailRatio <= 0 || !r.Reconciled || r.Agree < 120 {
+	if r.FirstStart <= 0 || r.Open <= 0 || r.Start <= 0 || r.StartWriter <= 0 || r.StartWriter > r.Start || len(r.Quiet.Rates) != 1 || r.TailRatio <= 0 || !r.Reconciled || r.Agree < 2100 {
 		t.Errorf("%+v", r)
 	}
 	if err := s.reconcile(t.Context()); err == nil {
