@@ -50,8 +50,10 @@ type load struct {
 	t        *testing.T
 	keys     []*client.NewKey
 	pace     *rate.Limiter // of retries
+	within   time.Duration // a try waits so long for its answer
+	every    int64
 	answered atomic.Int64
-	progress chan struct{} // one token each time betweenKills more are answered
+	progress chan struct{} // one token each time so many more are answered
 
 	mu      sync.Mutex // guards answers
 	answers map[ulid.ULID]*ledger.Answer
@@ -68,7 +70,7 @@ func (l *load) run(ctx context.Context, c *client.Client, n int) {
 		l.mu.Lock()
 		l.answers[id] = answer
 		l.mu.Unlock()
-		if l.answered.Add(1)%betweenKills == 0 {
+		if l.answered.Add(1)%l.every == 0 {
 			select {
 			case l.progress <- struct{}{}:
 			default:
@@ -79,7 +81,7 @@ func (l *load) run(ctx context.Context, c *client.Client, n int) {
 
 func (l *load) ask(c *client.Client, item *ledger.Authorize) *ledger.Answer {
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), l.within)
 		answer, err := c.Authorize(ctx, item)
 		cancel()
 		if err == nil {
@@ -106,7 +108,7 @@ func TestKillNineUnderLoad(t *testing.T) {
 	ledgerd.start()
 	conn := connect(t, ledgerd)
 	c := client.New(conn)
-	l := &load{t: t, pace: rate.NewLimiter(2000, 64), progress: make(chan struct{}, 1), answers: map[ulid.ULID]*ledger.Answer{}}
+	l := &load{t: t, within: 2 * time.Second, every: betweenKills, pace: rate.NewLimiter(2000, 64), progress: make(chan struct{}, 1), answers: map[ulid.ULID]*ledger.Answer{}}
 	for i := range killAccounts {
 		l.keys = append(l.keys, prepare(t, c, hooks, fmt.Sprintf("account-%d", i)))
 	}
