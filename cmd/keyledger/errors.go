@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger/server"
 )
 
 // Exit codes.
@@ -88,6 +89,8 @@ func describe(err error, usage bool) *events.Error {
 	case errors.As(err, &damage):
 		at := events.Position{Partition: damage.Partition, Sequence: damage.Sequence, Index: events.NoIndex}
 		out.Code, out.Details = codeLogDamaged, map[string]any{"position": at.String()}
+	case errors.Is(err, server.ErrLoss):
+		out.Code = codeLogDamaged
 	case errors.Is(err, errInterrupted):
 		out.Code = codeInterrupted
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers),

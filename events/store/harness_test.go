@@ -130,8 +130,13 @@ func fill(t testing.TB, log store.Log, chain store.Chain, n int) []*store.Commit
 // startJetStream runs a real nats-server in this process, which syncs every write.
 func startJetStream(t *testing.T) jetstream.JetStream {
 	t.Helper()
+	return startJetStreamOn(t, t.TempDir())
+}
+
+func startJetStreamOn(t *testing.T, dir string) jetstream.JetStream {
+	t.Helper()
 	server, err := natsserver.NewServer(&natsserver.Options{
-		DontListen: true, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true,
+		DontListen: true, JetStream: true, StoreDir: dir, SyncAlways: true, NoSigs: true, NoLog: true,
 	})
 	if err != nil {
 		t.Fatal(err)
