@@ -175,27 +175,32 @@ func prepare(t *testing.T, c *client.Client, hooks *receiver.Server, account str
 
 func readLog(t *testing.T, conn *nats.Conn) []*store.Commit {
 	t.Helper()
-	js, err := jetstream.New(conn)
+	list, err := readCommits(t.Context(), conn)
 	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := store.OpenJetStream(t.Context(), js, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	last, err := log.Last(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []*store.Commit
-	chain := store.Chain{}
-	if err := store.ReadChecked(t.Context(), log, &chain, last, func(c *store.Commit) error {
-		list = append(list, c)
-		return nil
-	}); err != nil {
 		t.Fatal(err)
 	}
 	return list
+}
+
+func readCommits(ctx context.Context, conn *nats.Conn) ([]*store.Commit, error) {
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, err
+	}
+	log, err := store.OpenJetStream(ctx, js, 0)
+	if err != nil {
+		return nil, err
+	}
+	last, err := log.Last(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []*store.Commit
+	chain := store.Chain{}
+	return list, store.ReadChecked(ctx, log, &chain, last, func(c *store.Commit) error {
+		list = append(list, c)
+		return nil
+	})
 }
 
 // checkAnswers compares every answer with the log: each allowed one is there once, and

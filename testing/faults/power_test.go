@@ -45,6 +45,7 @@ func random(t *testing.T) *rand.Rand {
 // The power is cut under load, in every second round after a kill -9 and a start: nothing
 // acknowledged is missing, nothing is doubled, and no witness raises a false alarm.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	r := random(t)
 	for n := range rounds(t, 3) {
 		cut := 1 + r.Int64N(cutAnswers)
@@ -100,6 +101,7 @@ func powerCut(t *testing.T, answers int64, killFirst bool) {
 // The same method on a server that syncs lazily shows the loss. If it did not, the test
 // above would prove nothing.
 func TestPowerCutShowsLazySync(t *testing.T) {
+	t.Parallel()
 	d := newDisk(t)
 	p := newProgram(t, filepath.Join(d.mount, "data"), "--unsafe-lazy-sync")
 	p.start()
@@ -126,6 +128,7 @@ func TestPowerCutShowsLazySync(t *testing.T) {
 // finds it and serves it must not lose it to a power cut afterwards. To have more of it
 // than the moment between a write and its sync leaves, it is written lazily here.
 func TestServedAfterKillNineSurvivesPowerCut(t *testing.T) {
+	t.Parallel()
 	d := newDisk(t)
 	p := newProgram(t, filepath.Join(d.mount, "data"), "--unsafe-lazy-sync")
 	p.start()
