@@ -93,7 +93,7 @@ func (e *Event) Code(c *Coder) {
 	c.Word(&e.Environment)
 	c.String(&e.Subject)
 	if c.reading {
-		c.more()           // the payload's length always stands here
+		c.more() // the payload's length always stands here
 		e.Data = kind.New()
 		payload := Coder{buf: c.take(), reading: true, err: c.err}
 		e.Data.Code(&payload)

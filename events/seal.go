@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 )
@@ -71,3 +72,7 @@ func (s *Sealer) Open(account, endpoint, field string, sealed []byte) ([]byte, e
 func associated(account, endpoint, field string) []byte {
 	return []byte(account + "/" + endpoint + "/" + field)
 }
+
+// KeyID names the key without giving it away: the first 4 bytes of its SHA-256, in
+// hexadecimal, which stand in every sealed value too.
+func (s *Sealer) KeyID() string { return hex.EncodeToString(s.keyID[:]) }

@@ -102,8 +102,13 @@ func (s *saver) save(ctx context.Context, data []byte) error {
 	if lookErr != nil {
 		return errors.Join(err, lookErr)
 	}
-	if last == s.last { // not stored, or not yet
-		return err
+	if last == s.last {
+		var api *jetstream.APIError
+		if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+			// It has more, and a look behind that shows no more. Sequences only grow.
+			return fmt.Errorf("%w: NATS has lost its last messages to damage: %w; restore the stream's folder from an intact copy, or, to send everything again that the log holds, move it away", errCheckpoint, err)
+		}
+		return err // not stored, or not yet
 	}
 	theirs, decodeErr := decodeCheckpoint(newest)
 	if newest != nil && (decodeErr != nil || theirs.Writer != s.writer) {

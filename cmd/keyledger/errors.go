@@ -105,6 +105,8 @@ func describe(err error, usage bool) *events.Error {
 		out.Code, out.Details = codeLogDamaged, map[string]any{"position": at.String()}
 	case errors.Is(err, server.ErrStorageFailed):
 		out.Code = codeStorage
+	case errors.Is(err, server.ErrLoss):
+		out.Code = codeLogDamaged
 	case errors.Is(err, errInterrupted):
 		out.Code = codeInterrupted
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers),

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/keyledger/keyledger/events"
@@ -12,10 +13,14 @@ type DamageError struct {
 	Partition uint32
 	Sequence  uint64
 	Reason    string
+	Newer     bool // not damaged: a newer keyledger wrote it
 }
 
 // Error implements error.
 func (e *DamageError) Error() string {
+	if e.Newer {
+		return fmt.Sprintf("log cannot be read from %d:%d on: %s", e.Partition, e.Sequence, e.Reason)
+	}
 	return fmt.Sprintf("log damaged at %d:%d: %s; stop here, keep the data directory as it is and restore from an intact copy",
 		e.Partition, e.Sequence, e.Reason)
 }
@@ -41,7 +46,7 @@ func (c *Chain) Check(sequence uint64, data []byte) (*Commit, error) {
 	}
 	commit, err := Decode(data)
 	if err != nil {
-		return nil, c.damaged(sequence, "%v", err)
+		return nil, &DamageError{Partition: c.Partition, Sequence: sequence, Reason: err.Error(), Newer: errors.Is(err, errNewer)}
 	}
 	if err := c.Accept(commit); err != nil {
 		return nil, err

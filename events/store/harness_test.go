@@ -131,7 +131,12 @@ func fill(t testing.TB, log store.Log, chain store.Chain, n int) []*store.Commit
 // change may alter its options.
 func startJetStream(t *testing.T, change ...func(*natsserver.Options)) jetstream.JetStream {
 	t.Helper()
-	opts := &natsserver.Options{DontListen: true, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true}
+	return startJetStreamOn(t, t.TempDir(), change...)
+}
+
+func startJetStreamOn(t *testing.T, dir string, change ...func(*natsserver.Options)) jetstream.JetStream {
+	t.Helper()
+	opts := &natsserver.Options{DontListen: true, JetStream: true, StoreDir: dir, SyncAlways: true, NoSigs: true, NoLog: true}
 	for _, f := range change {
 		f(opts)
 	}

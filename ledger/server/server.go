@@ -74,6 +74,9 @@ func (s *Server) open() (err error) {
 	if s.sealer, err = events.NewSealer(sealKey[:]); err != nil {
 		return err
 	}
+	if err := s.dir.checkFiles(); err != nil {
+		return err
+	}
 	s.nats, err = startNATS(natsOptions{
 		StoreDir: s.dir.natsDir(), Listen: s.cfg.Listen, Operator: operator,
 		Insecure: s.cfg.Insecure, LazySync: s.cfg.UnsafeLazySync, Logger: s.cfg.Logger,
@@ -105,10 +108,7 @@ func (s *Server) openLog() error {
 		return err
 	}
 	streams := store.Streams(partition, budget)
-	if err := s.limitLog(ctx, streams, budget); err != nil {
-		return err
-	}
-	if err := store.CreateStreams(ctx, s.js, streams); err != nil {
+	if err := s.makeStreams(ctx, streams, budget); err != nil {
 		return err
 	}
 	log, err := store.OpenJetStream(ctx, s.js, partition)

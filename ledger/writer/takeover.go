@@ -223,8 +223,8 @@ func checkReached(witnesses []Witness, end *store.Chain) error {
 				errLoss, witness.Name, end.Partition, witness.Sequence, end.Sequence)
 		}
 		if witness.Ordinal > end.Ordinal {
-			return fmt.Errorf("%w: %s saw %d events, the log ends after %d; restore the newest intact copy of the data directory",
-				errLoss, witness.Name, witness.Ordinal, end.Ordinal)
+			return fmt.Errorf("%w: %s saw %d events, the log ends after %d, at %d:%d; restore the newest intact copy of the data directory",
+				errLoss, witness.Name, witness.Ordinal, end.Ordinal, end.Partition, end.Sequence)
 		}
 	}
 	return nil

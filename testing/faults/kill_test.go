@@ -50,8 +50,10 @@ type load struct {
 	t        *testing.T
 	keys     []*client.NewKey
 	pace     *rate.Limiter // of retries
+	within   time.Duration // a try waits so long for its answer
+	every    int64
 	answered atomic.Int64
-	progress chan struct{} // one token each time betweenKills more are answered
+	progress chan struct{} // one token each time so many more are answered
 
 	mu      sync.Mutex // guards answers
 	answers map[ulid.ULID]*ledger.Answer
@@ -60,7 +62,7 @@ type load struct {
 // newLoad prepares the accounts; a webhook is registered for each unless hooks is nil.
 func newLoad(t *testing.T, c *client.Client, hooks *receiver.Server) *load {
 	t.Helper()
-	l := &load{t: t, pace: rate.NewLimiter(2000, 64), progress: make(chan struct{}, 1), answers: map[ulid.ULID]*ledger.Answer{}}
+	l := &load{t: t, within: 2 * time.Second, every: betweenKills, pace: rate.NewLimiter(2000, 64), progress: make(chan struct{}, 1), answers: map[ulid.ULID]*ledger.Answer{}}
 	for i := range killAccounts {
 		l.keys = append(l.keys, prepare(t, c, hooks, fmt.Sprintf("account-%d", i)))
 	}
@@ -89,7 +91,7 @@ func (l *load) run(ctx context.Context, c *client.Client, n int) {
 		item := &ledger.Authorize{Secret: key.Secret, ID: id.String(), Product: "payments", Cost: &cost}
 		answer := l.ask(c, item)
 		l.note(id, answer)
-		if l.answered.Add(1)%betweenKills == 0 {
+		if l.answered.Add(1)%l.every == 0 {
 			select {
 			case l.progress <- struct{}{}:
 			default:
@@ -106,7 +108,7 @@ func (l *load) note(id ulid.ULID, answer *ledger.Answer) {
 
 func (l *load) ask(c *client.Client, item *ledger.Authorize) *ledger.Answer {
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), l.within)
 		answer, err := c.Authorize(ctx, item)
 		cancel()
 		if err == nil {
@@ -200,27 +202,32 @@ func registerHook(t *testing.T, c *client.Client, hooks *receiver.Server, accoun
 
 func readLog(t *testing.T, conn *nats.Conn) []*store.Commit {
 	t.Helper()
-	js, err := jetstream.New(conn)
+	list, err := readCommits(t.Context(), conn)
 	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := store.OpenJetStream(t.Context(), js, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	last, err := log.Last(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []*store.Commit
-	chain := store.Chain{}
-	if err := store.ReadChecked(t.Context(), log, &chain, last, func(c *store.Commit) error {
-		list = append(list, c)
-		return nil
-	}); err != nil {
 		t.Fatal(err)
 	}
 	return list
+}
+
+func readCommits(ctx context.Context, conn *nats.Conn) ([]*store.Commit, error) {
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, err
+	}
+	log, err := store.OpenJetStream(ctx, js, 0)
+	if err != nil {
+		return nil, err
+	}
+	last, err := log.Last(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []*store.Commit
+	chain := store.Chain{}
+	return list, store.ReadChecked(ctx, log, &chain, last, func(c *store.Commit) error {
+		list = append(list, c)
+		return nil
+	})
 }
 
 // checkAnswers compares every answer with the log: each allowed one is there once, and

@@ -36,7 +36,11 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if programDir != "" {
+		_ = os.RemoveAll(programDir) // a temporary directory
+	}
+	os.Exit(code)
 }
 
 // serveChild is a keyledger in a process of its own, to be killed.

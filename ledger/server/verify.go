@@ -1,0 +1,135 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger/writer"
+	"github.com/keyledger/keyledger/projections"
+)
+
+// ErrLoss is what Run and Verify return where a witness proves that the log lost
+// acknowledged commits.
+var ErrLoss = writer.ErrLoss
+
+// Verification is what Verify found.
+type Verification struct {
+	Ledger    string // its id, "" in a directory from before there were any
+	End       store.Chain
+	Witnesses []string // that saw the log, and agree with it
+	// TornBytes stand behind the last commit: a write that was cut short. No witness knows
+	// of more than that.
+	TornBytes int
+}
+
+// Verify checks the ledger in a data directory on which no server runs: every commit as
+// it lies on the disk, then whose log it is, what its witnesses saw, and every event of the
+// feed. It does not take
+// the partition over and adds nothing to the log, and where a commit is bad it changes
+// nothing at all. It calls each for every commit. Of cfg it uses DataDir, SealKey and
+// Logger.
+//
+// What it finds it says in the words in which a start refuses: *store.DamageError,
+// ErrLoss and the rest.
+func Verify(ctx context.Context, cfg Config, each func(*store.Commit) error) (found *Verification, err error) {
+	s := &Server{cfg: cfg.withDefaults()}
+	if !(&dataDir{path: s.cfg.DataDir}).hasLog() {
+		return nil, fmt.Errorf("verify %s: there is no log in it: %w", s.cfg.DataDir, fs.ErrNotExist)
+	}
+	if s.dir, err = openDataDir(s.cfg.DataDir); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	found = &Verification{End: store.Chain{Partition: partition}}
+	blocks, err := store.BlockFiles(s.dir.streamsDir(), store.StreamLog(partition))
+	if err != nil {
+		return nil, err
+	}
+	if found.TornBytes, err = store.CheckFiles(blocks, &found.End, each); err != nil {
+		return nil, err
+	}
+	if err := s.openStore(); err != nil {
+		return nil, err
+	}
+	return found, s.verifyWitnesses(ctx, found)
+}
+
+// openStore starts NATS for nobody else: on a port and for an operator that nobody knows.
+func (s *Server) openStore() error {
+	sealKey, err := s.dir.sealKey(s.cfg.SealKey)
+	if err != nil {
+		return err
+	}
+	if s.sealer, err = events.NewSealer(sealKey[:]); err != nil {
+		return err
+	}
+	nobody, err := nkeys.CreateUser()
+	if err != nil {
+		return err
+	}
+	defer nobody.Wipe()
+	operator, err := nobody.PublicKey()
+	if err != nil {
+		return err
+	}
+	s.nats, err = startNATS(natsOptions{StoreDir: s.dir.natsDir(), Listen: "127.0.0.1:0", Operator: operator, Logger: s.cfg.Logger})
+	if err != nil {
+		return err
+	}
+	if s.store, err = s.nats.ConnectStore("keyledger verify"); err != nil {
+		return err
+	}
+	s.js, err = jetstream.New(s.store)
+	return err
+}
+
+// verifyWitnesses compares the log with all that knows of it.
+func (s *Server) verifyWitnesses(ctx context.Context, found *Verification) error {
+	identity, _, _, err := s.checkIdentity(ctx)
+	if err != nil {
+		return err
+	}
+	found.Ledger = identity.Ledger
+	log, err := store.OpenJetStream(ctx, s.js, partition)
+	if err != nil {
+		return err
+	}
+	end, err := verifyEnd(ctx, log, found.End)
+	if err != nil {
+		return err
+	}
+	list, err := s.witnesses(ctx)
+	if err != nil {
+		return err
+	}
+	if found.Witnesses, err = writer.CheckWitnesses(ctx, log, &end, s.dir.path, list); err != nil {
+		return err
+	}
+	err = projections.CheckFeed(ctx, s.js, log, partition, end.Sequence)
+	if errors.Is(err, jetstream.ErrStreamNotFound) { // it will be made anew
+		return nil
+	}
+	return err
+}
+
+// verifyEnd is the log's end as NATS gives it out, which is what a start would see: that
+// of the files unless something is wrong.
+func verifyEnd(ctx context.Context, log store.Log, files store.Chain) (store.Chain, error) {
+	last, err := log.Last(ctx)
+	if err != nil || last == files.Sequence {
+		return files, err
+	}
+	if last > files.Sequence {
+		// Nothing is behind the files' end: this says so.
+		return files, store.ReadChecked(ctx, log, &files, last, func(*store.Commit) error { return nil })
+	}
+	end := store.Chain{Partition: partition}
+	return end, store.ReadChecked(ctx, log, &end, last, func(*store.Commit) error { return nil })
+}
