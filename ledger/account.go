@@ -3,6 +3,7 @@ package ledger
 import (
 	"slices"
 	"strings"
+	"unique"
 
 	"github.com/keyledger/keyledger/events"
 )
@@ -70,11 +71,11 @@ func (c *ResumeAccount) Decide(in *Input) (Decision, *events.Error) {
 
 func setAccountStatus(in *Input, status, reason, eventType string) (Decision, *events.Error) {
 	if in.Account.Status == status {
-		return unchanged(in.Account.Account)
+		return unchanged(in.Account.data())
 	}
-	next := *in.Account.Account
+	next := in.Account.data()
 	next.Status, next.Reason = status, reason
-	return one(in, eventType, "", "", &next)
+	return one(in, eventType, "", "", next)
 }
 
 // SetProducts is account.set_products.
@@ -99,11 +100,11 @@ func (c *SetProducts) Decide(in *Input) (Decision, *events.Error) {
 	products := sortedUnique(*c.Products)
 	old := in.Account.Environments.Get(c.Environment).Products
 	if old != nil && slices.Equal(old, products) {
-		return unchanged(in.Account.Account)
+		return unchanged(in.Account.data())
 	}
-	next := *in.Account.Account
+	next := in.Account.data()
 	next.Environments.Get(c.Environment).Products = products
-	return one(in, "account.products_set", c.Environment, "", &next)
+	return one(in, "account.products_set", c.Environment, "", next)
 }
 
 // EnableEnvironment is account.enable_environment.
@@ -121,11 +122,11 @@ func (c *EnableEnvironment) Validate() *events.Error {
 // Decide implements Command.
 func (c *EnableEnvironment) Decide(in *Input) (Decision, *events.Error) {
 	if in.Account.Environments.Get(c.Environment).Enabled {
-		return unchanged(in.Account.Account)
+		return unchanged(in.Account.data())
 	}
-	next := *in.Account.Account
+	next := in.Account.data()
 	next.Environments.Get(c.Environment).Enabled = true
-	return one(in, "account.environment_enabled", c.Environment, "", &next)
+	return one(in, "account.environment_enabled", c.Environment, "", next)
 }
 
 // SetPlan is account.set_plan.
@@ -144,11 +145,11 @@ func (c *SetPlan) Validate() *events.Error {
 // Decide implements Command.
 func (c *SetPlan) Decide(in *Input) (Decision, *events.Error) {
 	if in.Account.Plan != nil && samePlan(in.Account.Plan, c.Plan) {
-		return unchanged(in.Account.Account)
+		return unchanged(in.Account.data())
 	}
-	next := *in.Account.Account
+	next := in.Account.data()
 	next.Plan = c.Plan
-	return one(in, "account.plan_set", "", "", &next)
+	return one(in, "account.plan_set", "", "", next)
 }
 
 func samePlan(a, b *events.Plan) bool {
@@ -191,10 +192,12 @@ func (c *checks) plan(p *events.Plan) {
 func (st *State) evolveAccount(d *events.Account) {
 	a := st.accounts[d.ID]
 	if a == nil {
-		a = &Account{}
-		st.accounts[d.ID] = a
+		a = &Account{Account: events.Account{ID: strings.Clone(d.ID)}} // it may be part of a larger one
+		st.addAccount(a)
 	}
-	a.Account = d
+	id := a.ID
+	a.Account = *d
+	a.ID, a.Status = id, unique.Make(d.Status).Value()
 }
 
 // sortedUnique returns a sorted copy without repetitions, never nil.

@@ -75,7 +75,7 @@ func (a *Authorize) Find(st *State) *Key {
 		return nil
 	}
 	k := st.keys[a.secret.KeyID]
-	if k == nil || subtle.ConstantTimeCompare(k.Hash[:], a.secret.Hash[:]) != 1 {
+	if k == nil || subtle.ConstantTimeCompare(k.hash[:], a.secret.Hash[:]) != 1 {
 		return nil
 	}
 	return k
@@ -88,9 +88,9 @@ func (a *Authorize) Decide(k *Key, commandID ulid.ULID, now events.Time) (Answer
 	if k == nil {
 		return Answer{Code: events.KeyNotFound}, nil
 	}
-	account := k.account
-	out := Answer{Account: account.ID, Environment: k.Environment, Key: k.ID, SecretAge: events.CurrentSecret}
-	if out.Code = a.refuse(k, now); out.Code != events.OK {
+	account, words := k.account, k.words.Value()
+	out := Answer{Account: account.ID, Environment: words.environment, Key: k.id, SecretAge: events.CurrentSecret}
+	if out.Code = a.refuse(k, &words, now); out.Code != events.OK {
 		return out, nil
 	}
 	cost, asset, err := a.price(account.Plan)
@@ -98,7 +98,7 @@ func (a *Authorize) Decide(k *Key, commandID ulid.ULID, now events.Time) (Answer
 		out.Code, out.Message = err.Code, err.Message
 		return out, nil
 	}
-	place := balanceID{k.Environment, asset}
+	place := balanceID{words.environment, asset}
 	b := account.balance(place)
 	available := b.available()
 	out.Cost, out.Balance = cost, &available
@@ -123,35 +123,35 @@ func (a *Authorize) Decide(k *Key, commandID ulid.ULID, now events.Time) (Answer
 	}
 	in := Input{CommandID: commandID, Time: now}
 	d := b.debit(&in, place, events.Debit{
-		Amount: cost, Key: k.ID, Product: a.Product, Access: a.Access, IP: a.IP,
+		Amount: cost, Key: k.id, Product: a.Product, Access: a.Access, IP: a.IP,
 		SecretAge: out.SecretAge, Reference: a.Reference,
 	})
 	if a.Units != nil {
 		d.Units = *a.Units
 	}
 	out.Debit, out.Balance = d.ID, &d.Balance.Available
-	return out, &events.Event{Type: "credit.debited", Account: account.ID, Environment: k.Environment, Subject: k.ID, Data: d}
+	return out, &events.Event{Type: "credit.debited", Account: account.ID, Environment: words.environment, Subject: k.id, Data: d}
 }
 
 // refuse runs the checks that come before rate and credits.
-func (a *Authorize) refuse(k *Key, now events.Time) events.Code {
-	environment := k.account.Environments.Get(k.Environment)
+func (a *Authorize) refuse(k *Key, words *keyWords, now events.Time) events.Code {
+	environment := k.account.Environments.Get(words.environment)
 	switch {
 	case k.account.Status != events.Active:
 		return events.AccountSuspended
-	case k.Status == events.Revoked:
+	case words.status == events.Revoked:
 		return events.KeyRevoked
-	case k.Status == events.Disabled:
+	case words.status == events.Disabled:
 		return events.KeyDisabled
-	case k.ExpiresAt != 0 && k.ExpiresAt <= now:
+	case k.expiresAt != 0 && k.expiresAt <= now:
 		return events.KeyExpired
 	case !environment.Enabled:
 		return events.EnvironmentDisabled
 	case len(k.allow) > 0 && !allows(k.allow, a.ip):
 		return events.IPNotAllowed
-	case !a.productEnabled(k.Environment, environment.Products):
+	case !a.productEnabled(words.environment, environment.Products):
 		return events.ProductNotEnabled
-	case !a.permitted(k):
+	case !a.permitted(k, words):
 		return events.PermissionDenied
 	}
 	return events.OK
@@ -182,17 +182,17 @@ func (a *Authorize) productEnabled(environment string, products []string) bool {
 	return found
 }
 
-func (a *Authorize) permitted(k *Key) bool {
-	if k.Kind != events.Restricted && !k.ReadOnly {
+func (a *Authorize) permitted(k *Key, words *keyWords) bool {
+	if words.kind != events.Restricted && !words.readOnly {
 		return true
 	}
-	if a.Product == "" || k.ReadOnly && a.Access != events.Read {
+	if a.Product == "" || words.readOnly && a.Access != events.Read {
 		return false
 	}
-	if k.Kind != events.Restricted {
+	if words.kind != events.Restricted {
 		return true
 	}
-	for _, p := range k.Permissions {
+	for _, p := range k.permissions {
 		if n := len(a.Product); len(p) > n && p[:n] == a.Product && p[n] == ':' && (p[n+1:] == a.Access || p[n+1:] == "*") {
 			return true
 		}

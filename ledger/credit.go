@@ -3,6 +3,7 @@ package ledger
 import (
 	"slices"
 	"strings"
+	"unique"
 
 	"github.com/oklog/ulid/v2"
 
@@ -18,6 +19,7 @@ const (
 
 // balance is what an account has of one asset in one environment.
 type balance struct {
+	id           unique.Handle[balanceID] // shared by all accounts
 	posted, held int64
 	grants       []grant // with something left, in burn order: priority, then age
 }
@@ -40,10 +42,27 @@ func (b *balance) after(id balanceID, delta int64) events.Balance {
 
 // balance returns the balance, an empty one where nothing was ever granted.
 func (a *Account) balance(id balanceID) *balance {
-	if b := a.balances[id]; b != nil {
-		return b
+	if i, found := a.findBalance(id); found {
+		return &a.balances[i]
 	}
 	return &balance{}
+}
+
+// findBalance returns where the balance stands, or would.
+func (a *Account) findBalance(id balanceID) (int, bool) {
+	for i := range a.balances {
+		if c := a.balances[i].id.Value().compare(id); c >= 0 {
+			return i, c == 0
+		}
+	}
+	return len(a.balances), false
+}
+
+func (id balanceID) compare(other balanceID) int {
+	if c := strings.Compare(id.environment, other.environment); c != 0 {
+		return c
+	}
+	return strings.Compare(id.asset, other.asset)
 }
 
 // GrantCredit is credit.grant.
@@ -82,7 +101,7 @@ func (c *GrantCredit) Decide(in *Input) (Decision, *events.Error) {
 	if id == "" {
 		id = grantIDPrefix + in.CommandID.String()
 	}
-	if _, used := in.Account.grantIDs[id]; used {
+	if _, used := slices.BinarySearch(in.Account.grantIDs, id); used {
 		return Decision{}, events.Errorf(events.AlreadyExists, "account %s has a grant %s already", in.AccountID, id)
 	}
 	place := balanceID{c.Environment, c.Asset}
@@ -134,8 +153,8 @@ func (c *DebitCredit) Decide(in *Input) (Decision, *events.Error) {
 		if err != nil {
 			return Decision{}, err
 		}
-		if k.Environment != c.Environment {
-			return Decision{}, events.Errorf(events.FailedPrecondition, "key %s belongs to %s", k.ID, k.Environment)
+		if e := k.words.Value().environment; e != c.Environment {
+			return Decision{}, events.Errorf(events.FailedPrecondition, "key %s belongs to %s", k.id, e)
 		}
 	}
 	if !in.Account.Environments.Get(c.Environment).Enabled {
@@ -172,24 +191,20 @@ func (st *State) evolveGranted(account string, d *events.Granted) {
 		return
 	}
 	place := balanceID{d.Environment, d.Asset}
-	b := a.balances[place]
-	if b == nil {
-		if a.balances == nil {
-			a.balances = map[balanceID]*balance{}
-		}
-		b = &balance{}
-		a.balances[place] = b
+	i, found := a.findBalance(place)
+	if !found {
+		a.balances = slices.Insert(a.balances, i, balance{id: unique.Make(place)})
 	}
+	b := &a.balances[i]
 	b.posted, b.held = d.Balance.Posted, d.Balance.Held
 	at := slices.IndexFunc(b.grants, func(g grant) bool { return g.priority > d.Priority })
 	if at < 0 {
 		at = len(b.grants)
 	}
 	b.grants = slices.Insert(b.grants, at, grant{id: d.ID, remaining: d.Amount, priority: d.Priority})
-	if a.grantIDs == nil {
-		a.grantIDs = map[string]struct{}{}
+	if at, used := slices.BinarySearch(a.grantIDs, d.ID); !used {
+		a.grantIDs = slices.Insert(a.grantIDs, at, d.ID)
 	}
-	a.grantIDs[d.ID] = struct{}{}
 }
 
 func (st *State) evolveDebited(account string, d *events.Debited) {
@@ -197,10 +212,11 @@ func (st *State) evolveDebited(account string, d *events.Debited) {
 	if a == nil {
 		return
 	}
-	b := a.balances[balanceID{d.Environment, d.Asset}]
-	if b == nil {
+	place, found := a.findBalance(balanceID{d.Environment, d.Asset})
+	if !found {
 		return
 	}
+	b := &a.balances[place]
 	b.posted, b.held = d.Balance.Posted, d.Balance.Held
 	for _, draw := range d.Drawn {
 		i := slices.IndexFunc(b.grants, func(g grant) bool { return g.id == draw.Grant })

@@ -60,7 +60,7 @@ func (c *CreateKey) Decide(in *Input) (Decision, *events.Error) {
 	if p := in.Account.Plan; p != nil && p.MaxKeys > 0 {
 		limit = int(p.MaxKeys)
 	}
-	if in.Account.keys >= limit {
+	if in.Account.live >= limit {
 		return Decision{}, events.Errorf(events.LimitExceeded, "account %s has %d keys, the most it may have; revoke one first", in.AccountID, limit).
 			With("limit", limit)
 	}
@@ -109,10 +109,11 @@ func (c *UpdateKey) Decide(in *Input) (Decision, *events.Error) {
 	if err != nil {
 		return Decision{}, err
 	}
-	if k.Status == events.Revoked {
-		return Decision{}, errRevoked(k)
+	old := k.data()
+	if old.Status == events.Revoked {
+		return Decision{}, errRevoked(old)
 	}
-	next := *k.Key
+	next := *old
 	if c.Name != nil {
 		next.Name = *c.Name
 	}
@@ -121,7 +122,7 @@ func (c *UpdateKey) Decide(in *Input) (Decision, *events.Error) {
 	}
 	if c.Permissions != nil {
 		if next.Kind != events.Restricted && len(*c.Permissions) > 0 {
-			return Decision{}, events.Errorf(events.FailedPrecondition, "key %s is of kind standard: permissions are for restricted keys", k.ID)
+			return Decision{}, events.Errorf(events.FailedPrecondition, "key %s is of kind standard: permissions are for restricted keys", old.ID)
 		}
 		next.Permissions = sortedUnique(*c.Permissions)
 	}
@@ -134,10 +135,10 @@ func (c *UpdateKey) Decide(in *Input) (Decision, *events.Error) {
 	if c.Metadata.Set {
 		next.Metadata = c.Metadata.Value
 	}
-	if sameKey(k.Key, &next) {
-		return unchanged(k.Key)
+	if sameKey(old, &next) {
+		return unchanged(old)
 	}
-	return one(in, "key.updated", k.Environment, k.ID, &next)
+	return one(in, "key.updated", old.Environment, old.ID, &next)
 }
 
 func sameKey(a, b *events.Key) bool {
@@ -164,20 +165,21 @@ func (c *keyAndReason) Validate() *events.Error {
 // setStatus moves the key to a status; from revoked there is no way back.
 func (c *keyAndReason) setStatus(in *Input, status, eventType string) (Decision, *events.Error) {
 	k, err := in.key(c.Key)
-	switch {
-	case err != nil:
+	if err != nil {
 		return Decision{}, err
-	case k.Status == status:
-		return unchanged(k.Key)
-	case k.Status == events.Revoked:
-		return Decision{}, errRevoked(k)
 	}
-	next := *k.Key
+	next := k.data()
+	switch next.Status {
+	case status:
+		return unchanged(next)
+	case events.Revoked:
+		return Decision{}, errRevoked(next)
+	}
 	next.Status, next.Reason = status, c.Reason
-	return one(in, eventType, k.Environment, k.ID, &next)
+	return one(in, eventType, next.Environment, next.ID, next)
 }
 
-func errRevoked(k *Key) *events.Error {
+func errRevoked(k *events.Key) *events.Error {
 	return events.Errorf(events.FailedPrecondition, "key %s is revoked, which is final; create a new one", k.ID)
 }
 
@@ -264,15 +266,11 @@ func (st *State) evolveKey(d *events.Key) {
 	}
 	k := st.keys[id]
 	if k == nil {
-		k = &Key{account: a}
-		st.keys[id] = k
-		a.keys++
-	} else if k.Status != events.Revoked && d.Status == events.Revoked {
-		a.keys--
+		k = &Key{id: d.ID, account: a}
+		st.addKey(id, k)
+		a.live++
+	} else if k.words.Value().status != events.Revoked && d.Status == events.Revoked {
+		a.live--
 	}
-	k.Key = d
-	k.allow = make([]netip.Prefix, len(d.IPAllowlist))
-	for i, s := range d.IPAllowlist {
-		k.allow[i], _ = netip.ParsePrefix(s)
-	}
+	k.set(d)
 }
