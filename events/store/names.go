@@ -23,6 +23,9 @@ const (
 	// BucketBalances holds current balances under <account>.<environment>.<asset>.
 	BucketBalances = "KEYLEDGER_BALANCES"
 
+	// BucketSnapshots is the object store of state snapshots, in stream OBJ_<bucket>.
+	BucketSnapshots = "KEYLEDGER_SNAPSHOTS"
+
 	// HeaderCommandID carries a command's id, a ULID made by the client.
 	HeaderCommandID = "Nats-Msg-Id"
 	// HeaderTimeout is how long a caller waits, a Go duration. Default 5 s.

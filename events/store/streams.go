@@ -19,7 +19,8 @@ const (
 // bytes all of them may take together, split among them. The log never discards: it is
 // full instead. Derived streams discard their oldest and use PersistMode async, so that
 // they cost no fsync under SyncAlways (nats-server 2.12, R1 only); it cannot be changed
-// after creation, and what a crash takes from their tails is derived again.
+// after creation, and what a crash takes from their tails is derived again. A bucket is
+// full rather than that it forgets.
 func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 	share := func(percent int64) int64 { return budget / 100 * percent }
 	derived := jetstream.StreamConfig{
@@ -28,12 +29,14 @@ func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 	}
 	feed := derived
 	feed.Name, feed.Subjects = StreamFeed(partition), []string{SubjectFeed(partition) + ">"}
-	feed.MaxAge, feed.MaxBytes = FeedAge, share(25)
+	feed.MaxAge, feed.MaxBytes = FeedAge, share(20)
 	attempts := derived
 	attempts.Name, attempts.Subjects = StreamAttempts, []string{SubjectAttempts + ">"}
 	attempts.MaxAge, attempts.MaxBytes = AttemptsAge, share(10)
 	keys, balances := bucket(derived, BucketKeys), bucket(derived, BucketBalances)
 	keys.MaxBytes, balances.MaxBytes = share(4), share(4)
+	snapshots := objects(derived, BucketSnapshots)
+	snapshots.MaxBytes = share(5)
 	return []jetstream.StreamConfig{
 		{
 			Name: StreamLog(partition), Subjects: []string{SubjectLog(partition)},
@@ -48,7 +51,7 @@ func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 			Storage:     jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1,
 			Discard: jetstream.DiscardOld, MaxMsgs: 8, MaxBytes: share(2), AllowDirect: true,
 		},
-		feed, attempts, keys, balances,
+		feed, attempts, keys, balances, snapshots,
 	}
 }
 
@@ -58,6 +61,14 @@ func bucket(base jetstream.StreamConfig, name string) jetstream.StreamConfig {
 	base.Name, base.Subjects = "KV_"+name, []string{"$KV." + name + ".>"}
 	base.MaxMsgsPerSubject, base.AllowRollup, base.DenyDelete = 1, true, true
 	base.Discard = jetstream.DiscardNew
+	return base
+}
+
+// objects is the stream of an object store (nats.go, jetstream/object.go), made by hand
+// for the same reason. It is full rather than that it drops the first chunks of an object.
+func objects(base jetstream.StreamConfig, name string) jetstream.StreamConfig {
+	base.Name, base.Subjects = "OBJ_"+name, []string{"$O." + name + ".C.>", "$O." + name + ".M.>"}
+	base.AllowRollup, base.Discard = true, jetstream.DiscardNew
 	return base
 }
 

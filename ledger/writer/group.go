@@ -83,6 +83,8 @@ func (w *Writer) serve(ctx context.Context) error {
 			if err := w.acknowledged(a); err != nil {
 				return err
 			}
+		case memory := <-w.turn():
+			w.walkOn(memory)
 		case <-sweep.C:
 			w.expire(w.cfg.Clock())
 		case <-ctx.Done():

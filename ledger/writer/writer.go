@@ -50,6 +50,17 @@ type Config struct {
 	// MaxReceipts is how many receipts are kept, of ReceiptBytes each; past it the horizon
 	// of the account that has the most shortens. Default 8,947,848, which is 512 MiB.
 	MaxReceipts int
+
+	// Snapshots is where snapshots of the state are kept. Nil: none are made, and each
+	// start replays the whole log.
+	Snapshots store.Snapshots
+
+	// SnapshotEvery is how many commits and events (their sum) the log goes on after a
+	// snapshot before the next one; no fewer than there are accounts. Default 200,000.
+	SnapshotEvery int
+
+	// SnapshotPause is the least time between two snapshots. Default 1 minute.
+	SnapshotPause time.Duration
 }
 
 // Request is one command or authorisation on its way through the writer. A Request with
@@ -107,6 +118,8 @@ type Stats struct {
 	// BelowFloor is how many accounts have one of less than 5 minutes: their new ids are
 	// refused.
 	BelowFloor int64 `json:"receipt_accounts_below_5m"`
+	// Snapshot is the newest snapshot that was made or started from, null if none.
+	Snapshot *SnapshotStats `json:"snapshot"`
 }
 
 // Writer is the single writer of a partition.
@@ -125,6 +138,11 @@ type Writer struct {
 	inFlight *group      // appended, not acknowledged; nil when none
 	linger   linger
 	head     *headFile
+	// stamps are those of accounts that the snapshot which was started from has further
+	// than its base. Nil while serving.
+	stamps map[string]uint64
+
+	snapshots *snapshots
 
 	appends chan *group             // to the appender
 	acks    chan ack                // from it
@@ -175,10 +193,16 @@ func New(cfg Config) *Writer {
 	if cfg.MaxReceipts == 0 {
 		cfg.MaxReceipts = defaultMaxReceipts
 	}
+	if cfg.SnapshotEvery == 0 {
+		cfg.SnapshotEvery = defaultSnapshotEvery
+	}
+	if cfg.SnapshotPause == 0 {
+		cfg.SnapshotPause = defaultSnapshotPause
+	}
 	return &Writer{
 		cfg: cfg, id: ulid.Make(), log: cfg.Logger,
 		intake: intake{limit: cfg.MaxWaiting, signal: make(chan struct{}, 1)},
-		linger: newLinger(), ready: make(chan struct{}),
+		linger: newLinger(), snapshots: newSnapshots(&cfg), ready: make(chan struct{}),
 		appends: make(chan *group, 1), acks: make(chan ack, 1), answers: make(chan []*pending, 4),
 	}
 }
@@ -206,8 +230,12 @@ func (w *Writer) Run(ctx context.Context) error {
 	helpers := new(errgroup.Group)
 	helpers.Go(w.appender)
 	helpers.Go(w.answerer)
+	storing, stopStoring := context.WithCancel(context.Background())
+	helpers.Go(func() error { return w.snapshots.keep(storing) })
 	err := w.run(ctx)
 	w.serving.Store(false)
+	stopStoring()
+	close(w.snapshots.slices)
 	for _, req := range w.intake.close() {
 		w.answerOne(req, &Reply{Err: events.Errorf(events.Unavailable, "keyledger is stopping; try again")})
 	}
@@ -260,7 +288,7 @@ func (w *Writer) Stats() Stats {
 		Receipts: w.stats[statReceipts].Load(), ReceiptLimit: int64(w.cfg.MaxReceipts), ReceiptBytes: ReceiptBytes,
 		HorizonMS: w.stats[statHorizon].Load(),
 		BelowFull: w.stats[statBelowFull].Load(), BelowFloor: w.stats[statBelowFloor].Load(),
-		Waiting: int64(w.intake.len()),
+		Waiting: int64(w.intake.len()), Snapshot: w.snapshots.stats(),
 	}
 }
 
