@@ -13,6 +13,7 @@ import (
 type holder struct {
 	account   string      // a copy of our own; empty in a free record
 	forgotten events.Time // time of the newest id that was forgotten; the account's mark
+	due       events.Time // no receipt was committed before; spares the sweep a look at most slots
 	oldest    uint32      // slots, in the order of their commits
 	youngest  uint32
 	count     uint32 // receipts

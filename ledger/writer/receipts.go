@@ -109,7 +109,7 @@ func (r *receipts) put(account string, s *slot) {
 	s.account = n
 	*r.slots.at(added) = *s
 	if a.count == 0 {
-		a.oldest = added
+		a.oldest, a.due = added, s.at()
 	} else {
 		r.slots.at(a.youngest).younger = added
 	}
@@ -150,7 +150,10 @@ func (r *receipts) forgetOld(now events.Time) {
 	forgets := sweepReceipts
 	for range min(sweepHolders, r.used) {
 		a := r.holders.at(r.cursor)
-		for a.count > 0 && r.slots.at(a.oldest).at() < limit {
+		for a.count > 0 && a.due < limit {
+			if a.due = r.slots.at(a.oldest).at(); a.due >= limit {
+				break
+			}
 			if forgets == 0 {
 				return // to go on here
 			}
@@ -195,7 +198,7 @@ func (r *receipts) check(account string, id ulid.ULID, now events.Time) *events.
 		return events.Errorf(events.CommandExpired, "the command id's time %s is further back than receipts reach; look whether it was done, then use a new id", at).
 			With("horizon_ms", int64(horizon))
 	case horizon < milliseconds(receiptFloor):
-		return events.Errorf(events.Unavailable, "more commands with ids came than the ledger can remember: those of account %s reach back less than the 5 minutes that a retry may need; nothing was done: send fewer in a time and try again with the same id", account).
+		return events.Errorf(events.Unavailable, "more commands with ids came than the ledger can remember: those of account %s reach back less than the 5 minutes that a retry may need; nothing was done: send fewer at a time and try again with the same id", account).
 			With("horizon_ms", int64(horizon))
 	}
 	return nil

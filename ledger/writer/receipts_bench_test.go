@@ -38,12 +38,21 @@ func (s *stream) add(e *store.Entry) bool {
 	return !known
 }
 
-// BenchmarkReceipt looks an unknown id up and adds it while there are a million.
+// BenchmarkReceipt looks an unknown id up and adds it while there are a million: full,
+// where each addition also forgets one, and with room, where each makes the store larger.
 func BenchmarkReceipt(b *testing.B) {
 	const live = 1_000_000
-	for _, accounts := range []int{1, 1000, live} {
-		b.Run(fmt.Sprintf("accounts=%d", accounts), func(b *testing.B) {
-			s, e := newStream(accounts, live), new(store.Entry)
+	for _, row := range []struct {
+		name            string
+		accounts, limit int
+	}{
+		{"full/accounts=1", 1, live},
+		{"full/accounts=1000", 1000, live},
+		{"full/accounts=1000000", 1_000_000, live},
+		{"room/accounts=1000", 1000, 100 * live},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			s, e := newStream(row.accounts, row.limit), new(store.Entry)
 			for range live {
 				s.add(e)
 			}
