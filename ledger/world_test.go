@@ -1,0 +1,185 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+	"pgregory.net/rapid"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// step is one command or authorisation, with all that its outcome may depend on.
+type step struct {
+	verb, account, body string
+	number              uint64 // of the step: its ids and its time come from it
+}
+
+// idOf returns the id that step n uses, for its command, key or endpoint.
+func idOf(n uint64) ulid.ULID {
+	sum := sha256.Sum256(fmt.Append(nil, n))
+	id := ulid.ULID(sum[:16])
+	_ = id.SetTime(1_800_000_000_000 + n)
+	return id
+}
+
+// secretOf returns the secret of the key that step n creates.
+func secretOf(account, environment string, n uint64) string {
+	return NewSecret(environment, account, idOf(n), sha256.Sum256(fmt.Append(nil, "random", n)))
+}
+
+// decide runs the step on st without folding it, and returns what it led to and a
+// text that tells all of it.
+func (s step) decide(t fataler, st *State) ([]events.Event, string) {
+	now := events.Time(1_800_000_000_000 + s.number)
+	if s.verb == "authorize" {
+		a := new(Authorize)
+		if err := events.DecodeStrict([]byte(s.body), a); err != nil {
+			t.Fatalf("%s: %v", s.body, err)
+		}
+		if err := a.Validate(); err != nil {
+			t.Fatalf("%s: %v", s.body, err)
+		}
+		answer, e := a.Decide(a.Find(st), idOf(s.number), now)
+		var list []events.Event
+		if e != nil {
+			list = append(list, *e)
+		}
+		return list, string(answer.AppendJSON(nil)) + encoded(list)
+	}
+	i := slices.IndexFunc(Commands, func(c struct {
+		Verb string
+		Spec
+	}) bool {
+		return c.Verb == s.verb
+	})
+	cmd := Commands[i].New()
+	if err := events.DecodeStrict([]byte(s.body), cmd); err != nil {
+		t.Fatalf("%s %s: %v", s.verb, s.body, err)
+	}
+	if err := cmd.Validate(); err != nil {
+		t.Fatalf("%s %s: %v", s.verb, s.body, err)
+	}
+	switch c := cmd.(type) {
+	case *CreateKey:
+		secret := secretOf(s.account, c.Environment, s.number)
+		c.KeyID, c.Hash, c.Prefix = idOf(s.number), sha256.Sum256([]byte(secret)), SecretPrefix(secret)
+	case *RegisterEndpoint:
+		c.Endpoint = &events.Endpoint{
+			ID: EndpointIDPrefix + idOf(s.number).String(), URL: c.URL, Headers: c.HeaderNames(), SealedSecret: []byte("sealed"),
+		}
+	}
+	in := Input{AccountID: s.account, CommandID: idOf(s.number), Time: now}
+	d, err := Decide(st, &Commands[i].Spec, cmd, &in)
+	if err != nil {
+		return nil, err.Error()
+	}
+	if d.Unchanged != nil {
+		c := events.NewWriter([]byte("unchanged "))
+		d.Unchanged.Code(c)
+		return nil, string(c.Bytes())
+	}
+	return d.Events, encoded(d.Events)
+}
+
+// do decides the step and folds it.
+func (s step) do(t fataler, st *State) string {
+	list, text := s.decide(t, st)
+	for i := range list {
+		st.Evolve(&list[i])
+	}
+	return text
+}
+
+type fataler interface{ Fatalf(string, ...any) }
+
+func encoded(list []events.Event) string {
+	c := events.NewWriter(nil)
+	for i := range list {
+		list[i].Code(c)
+	}
+	return string(c.Bytes())
+}
+
+// decoded returns the events as they come back from the log.
+func decoded(t fataler, list []events.Event) []events.Event {
+	r := events.NewReader([]byte(encoded(list)))
+	out := make([]events.Event, len(list))
+	for i := range out {
+		out[i].Code(r)
+	}
+	if r.Err() != nil {
+		t.Fatalf("stored form: %v", r.Err())
+	}
+	return out
+}
+
+// bodies holds for each verb its bodies; $env is an environment, $n a small number,
+// $id and $secret belong to a step.
+var bodies = map[string][]string{
+	"account.open":               {`{"name":"n$n"}`},
+	"account.suspend":            {`{"reason":"r$n"}`},
+	"account.resume":             {`{}`},
+	"account.set_products":       {`{"environment":"$env","products":["cards","p$n"]}`, `{"environment":"$env","products":[]}`},
+	"account.enable_environment": {`{"environment":"$env"}`},
+	"account.set_plan":           {`{"plan":{"name":"p","price":{"per":{"cards:write":$n}},"rate":{"per_second":5},"max_keys":2}}`, `{"plan":{"name":"q","price":{"asset":"gold","default":$n}}}`},
+	"key.create": {
+		`{"environment":"$env","name":"n$n"}`,
+		`{"environment":"$env","name":"r","kind":"restricted","permissions":["cards:*"],"ip_allowlist":["10.0.0.0/8"],"metadata":{"n":$n}}`,
+	},
+	"key.update":        {`{"key":"key_$id","name":"m$n","ip_allowlist":["192.0.2.$n"]}`, `{"key":"key_$id","expires_at":"2090-01-01T00:00:00Z"}`},
+	"key.disable":       {`{"key":"key_$id"}`},
+	"key.enable":        {`{"key":"key_$id"}`},
+	"key.revoke":        {`{"key":"key_$id","reason":"r"}`},
+	"credit.grant":      {`{"environment":"$env","asset":"credits","amount":25$n,"priority":$n}`, `{"environment":"$env","asset":"gold","amount":1$n,"grant":"grant_$id"}`},
+	"credit.debit":      {`{"environment":"$env","asset":"credits","amount":8$n}`, `{"environment":"$env","asset":"gold","amount":1$n,"key":"key_$id"}`},
+	"endpoint.register": {`{"environment":"$env","url":"https://example.com/$n","events":["*"],"headers":{"x-a":"1"}}`},
+	"endpoint.pause":    {`{"endpoint":"endpoint_$id"}`},
+	"endpoint.resume":   {`{"endpoint":"endpoint_$id"}`},
+	"endpoint.remove":   {`{"endpoint":"endpoint_$id"}`},
+	"authorize":         {`{"secret":"$secret"}`, `{"secret":"$secret","product":"cards","ip":"10.1.2.$n","units":2}`},
+}
+
+// steps draws steps numbered from from on. What an id refers to is an earlier step of
+// the same account and kind where there is one.
+func steps(t *rapid.T, from, n uint64, earlier []step) []step {
+	verbs := make([]string, 0, len(bodies))
+	for verb := range bodies {
+		verbs = append(verbs, verb)
+	}
+	slices.Sort(verbs)
+	all := slices.Clone(earlier)
+	for i := from; i < from+n; i++ {
+		s := step{number: i}
+		s.verb = rapid.SampledFrom(append(verbs, "authorize", "credit.grant", "key.create")).Draw(t, "verb")
+		s.account = rapid.SampledFrom([]string{"acme", "bolt"}).Draw(t, "account")
+		environment := rapid.SampledFrom([]string{"test", "test", "live"}).Draw(t, "environment")
+		noun := map[byte]string{'k': "key.create", 'a': "key.create", 'e': "endpoint.register", 'c': "credit.grant"}[s.verb[0]]
+		fits := []uint64{i}
+		for _, old := range all {
+			if old.account == s.account && old.verb == noun {
+				fits = append(fits, old.number)
+			}
+		}
+		ref := fits[len(fits)-1-rapid.IntRange(0, len(fits)-1).Draw(t, "back")]
+		body := rapid.SampledFrom(bodies[s.verb]).Draw(t, "body")
+		s.body = strings.NewReplacer(
+			"$env", environment, "$n", strconv.Itoa(rapid.IntRange(1, 9).Draw(t, "number")),
+			"$id", idOf(ref).String(), "$secret", secretOf(s.account, environment, ref),
+		).Replace(body)
+		all = append(all, s)
+	}
+	return all[len(earlier):]
+}
+
+// opened returns the steps that open both accounts.
+func opened() []step {
+	return []step{
+		{"account.open", "acme", `{"name":"Acme"}`, 1},
+		{"account.open", "bolt", `{"name":"Bolt"}`, 2},
+	}
+}
