@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 )
@@ -63,11 +62,8 @@ func (m *MemorySnapshots) Finish(_ context.Context, s *Snapshot) error {
 // Read implements Snapshots.
 func (m *MemorySnapshots) Read(_ context.Context, id string, f func([]byte) error) error {
 	m.mu.Lock()
-	chunks, ok := m.chunks[id]
+	chunks := m.chunks[id]
 	m.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("read snapshot %s: it is not there", id)
-	}
 	for _, chunk := range chunks {
 		if err := f(slices.Clone(chunk)); err != nil {
 			return err

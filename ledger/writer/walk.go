@@ -84,7 +84,9 @@ type snapshots struct {
 	partition uint32
 	every     uint64
 	pause     time.Duration
-	slice     int
+	slice     int    // bytes that end a turn
+	receipts  uint32 // of one account in a turn, at most
+	chunk     int    // bytes from which on they are stored
 
 	// Owned by the goroutine of Run.
 	walk *walk       // nil when there is none
@@ -100,7 +102,8 @@ type snapshots struct {
 func newSnapshots(cfg *Config) *snapshots {
 	s := &snapshots{
 		store: cfg.Snapshots, log: cfg.Logger, clock: cfg.Clock, partition: cfg.Partition,
-		every: uint64(cfg.SnapshotEvery), pause: cfg.SnapshotPause, slice: sliceBytes,
+		every: uint64(cfg.SnapshotEvery), pause: cfg.SnapshotPause,
+		slice: sliceBytes, receipts: sliceReceipts, chunk: snapshotChunkBytes,
 		free: make(chan []byte, sliceCount), slices: make(chan slice, sliceCount),
 	}
 	for range sliceCount {
@@ -200,7 +203,7 @@ func (w *Writer) walkAccount(b []byte) []byte {
 	k := w.snapshots.walk
 	account := w.state.AccountAt(k.next)
 	var more bool
-	k.receipts, more = w.receipts.appendSome(k.receipts[:0], account, sliceReceipts)
+	k.receipts, more = w.receipts.appendSome(k.receipts[:0], account, w.snapshots.receipts)
 	if more {
 		c := k.frames.begin(frameReceipts)
 		c.String(&account)
@@ -226,7 +229,7 @@ func (s *snapshots) keep(ctx context.Context) error {
 	for next := range s.slices {
 		snapshot := &next.walk.snapshot
 		if doing == nil || doing.snapshot != snapshot {
-			doing = &storing{store: s.store, snapshot: snapshot, sum: sha256.New(), pace: pace}
+			doing = &storing{store: s.store, snapshot: snapshot, sum: sha256.New(), pace: pace, enough: s.chunk}
 		}
 		if s.failed.Load() != snapshot {
 			if err := s.take(ctx, doing, &next); err != nil {
@@ -263,6 +266,7 @@ type storing struct {
 	pace     *rate.Limiter
 	sum      hash.Hash // over all bytes
 	chunk    []byte    // not stored yet
+	enough   int       // so many bytes are stored
 	begun    bool
 }
 
@@ -277,35 +281,35 @@ func (d *storing) add(ctx context.Context, b []byte) error {
 		d.begun = true
 	}
 	d.sum.Write(b)
-	d.chunk = append(d.chunk, b...)
-	for len(d.chunk) >= snapshotChunkBytes {
-		if err := d.append(ctx, snapshotChunkBytes); err != nil {
-			return err
-		}
+	if d.chunk = append(d.chunk, b...); len(d.chunk) < d.enough {
+		return nil
 	}
-	return nil
+	return d.flush(ctx)
 }
 
-func (d *storing) append(ctx context.Context, n int) error {
-	if err := d.pace.WaitN(ctx, n); err != nil {
-		return fmt.Errorf("pace: %w", err)
+// flush stores all there is.
+func (d *storing) flush(ctx context.Context) error {
+	for rest := d.chunk; len(rest) > 0; {
+		n := min(len(rest), snapshotChunkBytes)
+		if err := d.pace.WaitN(ctx, n); err != nil {
+			return fmt.Errorf("pace: %w", err)
+		}
+		// If we stop right here, or at any chunk, there are chunks that no list knows: no
+		// start reads them, and the next snapshot deletes them.
+		if err := d.store.Append(ctx, d.snapshot, rest[:n]); err != nil {
+			return err
+		}
+		rest = rest[n:]
 	}
-	// If we stop right here, or at any chunk, there are chunks that no list knows: no start
-	// reads them, and the next snapshot deletes them.
-	if err := d.store.Append(ctx, d.snapshot, d.chunk[:n]); err != nil {
-		return err
-	}
-	d.chunk = d.chunk[:copy(d.chunk, d.chunk[n:])]
+	d.chunk = d.chunk[:0]
 	return nil
 }
 
 // finish stores what is left and puts the snapshot on the list.
 func (d *storing) finish(ctx context.Context) error {
 	d.chunk = d.sum.Sum(d.chunk)
-	for len(d.chunk) > 0 {
-		if err := d.append(ctx, min(len(d.chunk), snapshotChunkBytes)); err != nil {
-			return err
-		}
+	if err := d.flush(ctx); err != nil {
+		return err
 	}
 	if err := d.store.Finish(ctx, d.snapshot); err != nil {
 		return err // on the list or not: both are whole states
