@@ -45,9 +45,9 @@ func offline(log *store.Memory, c *clock, to store.Snapshots, change ...func(*Co
 // until sends barriers until the writer's loop has made something true.
 func (f *fixture) until(what string, done func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); {
+	for deadline := time.Now().Add(20 * time.Second); !done(); {
 		if time.Now().After(deadline) {
-			f.t.Fatalf("%s: not within a minute", what)
+			f.t.Fatalf("%s: not within 20 s", what)
 		}
 		<-f.send(&Request{})
 	}
@@ -351,6 +351,63 @@ func remade(b []byte, change func([]byte) []byte) []byte {
 	return append(b, sum[:]...)
 }
 
+// Frames that do not belong together are refused, also with the right SHA-256.
+func TestFramesThatDoNotFit(t *testing.T) {
+	_, _, _, _, good := made(t)
+	head := good[:4+1+int(good[4])]
+	frame := func(kind byte, parts ...any) []byte {
+		var f frames
+		c := f.begin(kind)
+		for _, part := range parts {
+			switch p := part.(type) {
+			case uint64:
+				c.Uint(&p)
+			case string:
+				c.String(&p)
+			}
+		}
+		return f.end(nil)
+	}
+	st := ledger.NewState()
+	st.Evolve(&events.Event{Account: "acme", Data: &events.Account{ID: "acme", Status: events.Active}})
+	acme := string(st.AppendAccount(nil, 0))
+	base := store.Hash(head[8:40])
+	footerOf := func(accounts, sequence uint64, hash store.Hash) []byte {
+		var f frames
+		return f.appendFooter(nil, snapshotEnd{accounts: accounts, sequence: sequence, hash: hash})
+	}
+	footer := func(accounts, sequence uint64) []byte { return footerOf(accounts, sequence, base) }
+	read := func(parts ...[]byte) error {
+		b := remade(append(bytes.Join(parts, nil), make([]byte, sha256.Size)...), func(b []byte) []byte { return b })
+		r := newSnapshotReader(10, func(store.Chain) error { return nil })
+		return errors.Join(r.feed(b), r.finish())
+	}
+	if err := read(head, frame(frameReceipts, "acme", ""), frame(frameAccount, uint64(6), acme, ""), footer(1, 6)); err != nil {
+		t.Fatalf("frames that fit: %v", err)
+	}
+	if err := read(head, footer(0, 5)); err != nil {
+		t.Fatalf("a snapshot of nothing: %v", err)
+	}
+	for name, parts := range map[string][][]byte{
+		"no header":                {good[:4], frame(frameAccount, uint64(5), acme, ""), footer(1, 5)},
+		"two headers":              {head, head[4:], footer(0, 5)},
+		"older receipts alone":     {head, frame(frameReceipts, "acme", ""), footer(0, 5)},
+		"receipts of another":      {head, frame(frameReceipts, "other", ""), frame(frameAccount, uint64(6), acme, ""), footer(1, 6)},
+		"receipts of two":          {head, frame(frameReceipts, "other", ""), frame(frameReceipts, "acme", ""), frame(frameAccount, uint64(6), acme, ""), footer(1, 6)},
+		"receipts of nobody":       {head, frame(frameReceipts, "", ""), footer(0, 5)},
+		"an account twice":         {head, frame(frameAccount, uint64(6), acme, ""), frame(frameAccount, uint64(6), acme, ""), footer(2, 6)},
+		"an unknown kind":          {head, frame('x'), footer(0, 5)},
+		"an empty frame":           {head, {0}, footer(0, 5)},
+		"a frame that is too long": {head, frame(frameAccount, uint64(6), acme, "", "more"), footer(1, 6)},
+		"an end before its stamps": {head, frame(frameAccount, uint64(6), acme, ""), footer(1, 5)},
+		"another hash at the base": {head, frame(frameAccount, uint64(5), acme, ""), footerOf(1, 5, store.Hash{})},
+	} {
+		if err := read(parts...); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
 // A start that finds a snapshot it cannot use says why, takes the older one or the whole
 // log, and holds the same as ever.
 func TestUnusableSnapshotsAreSkipped(t *testing.T) {
@@ -376,8 +433,7 @@ func TestUnusableSnapshotsAreSkipped(t *testing.T) {
 			return b
 		})}},
 		{"an account less", "accounts where", [][]byte{remade(good, func(b []byte) []byte {
-			at := bytes.LastIndexByte(b, frameFooter)
-			b[at+1] = 1
+			b[len(b)-len(store.Hash{})-2] = 1 // before the end's sequence and hash
 			return b
 		})}},
 		{"something else", "not a snapshot", [][]byte{[]byte("something else, long enough to be read as one if nobody looks")}},
