@@ -27,8 +27,8 @@ const (
 
 	// sliceBytes and sliceReceipts end a turn of the walk: about 100 µs of the writer's
 	// time, less than an fsync takes. One account's section is not divided.
-	sliceBytes    = 32 << 10
-	sliceReceipts = 512
+	sliceBytes    = 16 << 10
+	sliceReceipts = 256
 	// sliceCount is how many slices may be on their way to the store.
 	sliceCount = 4
 
