@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -52,6 +53,7 @@ func heap() uint64 {
 // An account is small, whichever way it came into the state.
 func TestMemory(t *testing.T) {
 	const accounts = 100_000
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // for speed: heap collects by itself
 	live := func(_ fataler, list []events.Event) []events.Event { return list }
 	source, names := NewState(), 0
 	before := heap()

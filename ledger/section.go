@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -53,13 +54,17 @@ func (s *section) data(d events.Data) {
 		s.Blob(&s.scratch)
 		return
 	}
-	var part []byte
-	s.Blob(&part)
-	r := events.NewReader(part)
+	n := s.Len(0)
+	if s.Err() != nil {
+		return
+	}
+	rest := s.Bytes()
+	r := events.NewReader(rest[:n])
 	d.Code(r)
 	if s.err == nil {
 		s.err = r.Err()
 	}
+	s.Coder = *events.NewReader(rest[n:])
 }
 
 // write codes a.
@@ -197,7 +202,7 @@ func ascending[T any](list []T, compare func(a, b T) int) bool {
 func (st *State) AppendAccount(b []byte, i int) []byte { return appendSection(b, st.order[i]) }
 
 func appendSection(b []byte, a *Account) []byte {
-	var s section
+	s := section{scratch: make([]byte, 0, 512)} // most data are shorter
 	s.Reset(append(b, sectionVersion))
 	s.write(a)
 	return s.Bytes()
@@ -218,7 +223,7 @@ func (st *State) RestoreAccount(b []byte) (string, error) {
 	// Whatever the lenient reading let pass (cut fields, other spellings of a number,
 	// bytes behind the end) does not come out the same again.
 	if s.err == nil {
-		s.check(string(appendSection(nil, a)) == string(b), "not as it was written")
+		s.check(bytes.Equal(appendSection(make([]byte, 0, len(b)), a), b), "not as it was written")
 	}
 	s.check(st.accounts[a.ID] == nil, "the account is there already")
 	ids := make([]ulid.ULID, len(a.keys))
