@@ -34,6 +34,9 @@ func (w *Writer) restore(ctx context.Context, list []store.Snapshot) store.Chain
 	for i := range list {
 		began := time.Now()
 		l, err := w.load(ctx, &list[i])
+		if ctx.Err() != nil {
+			break // stopping: no fault of the snapshot's
+		}
 		if err != nil {
 			w.log.Warn("skip a snapshot of the state: an older one or the whole log takes its place", "snapshot", list[i].ID, "error", err)
 			continue

@@ -127,8 +127,7 @@ func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, 
 func TestSnapshotAndTailAreTheLog(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log, c, snaps := new(store.Memory), newClock(), new(store.MemorySnapshots)
-		var lose []bool // by append, the first ones
-		lose = rapid.SliceOfN(rapid.Bool(), 0, 20).Draw(t, "lost appends")
+		lose := rapid.SliceOfN(rapid.Bool(), 0, 20).Draw(t, "lost appends")
 		n := -5
 		log.Fault = func([]byte, uint64) store.Fault {
 			n++
