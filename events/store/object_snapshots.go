@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
@@ -26,6 +27,10 @@ type ObjectSnapshots struct {
 	stream    jetstream.Stream
 	partition uint32
 }
+
+// snapshotPatience is how long a look-up may take. A disk that stalls is waited for: the
+// alternative to a snapshot is a replay of the whole log.
+const snapshotPatience = 30 * time.Second
 
 const (
 	objectChunks       = "$O." + BucketSnapshots + ".C."
@@ -119,7 +124,9 @@ func readDescription(id string, data []byte) Snapshot {
 // subjects returns the subjects of the bucket that have messages and belong to the
 // partition: ids of finished snapshots, and of those that have chunks.
 func (o *ObjectSnapshots) subjects(ctx context.Context) (finished, chunked []string, err error) {
-	info, err := o.stream.Info(ctx, jetstream.WithSubjectFilter("$O."+BucketSnapshots+".>"))
+	try, cancel := context.WithTimeout(ctx, snapshotPatience)
+	defer cancel()
+	info, err := o.stream.Info(try, jetstream.WithSubjectFilter("$O."+BucketSnapshots+".>"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("list snapshots: %w", err)
 	}
@@ -148,7 +155,9 @@ func (o *ObjectSnapshots) List(ctx context.Context) ([]Snapshot, error) {
 	}
 	var list []Snapshot
 	for _, id := range finished {
-		m, err := o.stream.GetLastMsgForSubject(ctx, descriptionOf(id))
+		try, cancel := context.WithTimeout(ctx, snapshotPatience)
+		m, err := o.stream.GetLastMsgForSubject(try, descriptionOf(id))
+		cancel()
 		if errors.Is(err, jetstream.ErrMsgNotFound) { // deleted since, or damaged on the disk
 			list = append(list, Snapshot{ID: id, Err: errors.New("its description cannot be read")})
 			continue
@@ -165,7 +174,9 @@ func (o *ObjectSnapshots) List(ctx context.Context) ([]Snapshot, error) {
 // Read implements Snapshots.
 func (o *ObjectSnapshots) Read(ctx context.Context, id string, f func([]byte) error) error {
 	for next := uint64(1); ; {
-		m, err := o.stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(objectChunks+id))
+		try, cancel := context.WithTimeout(ctx, snapshotPatience)
+		m, err := o.stream.GetMsg(try, next, jetstream.WithGetMsgSubject(objectChunks+id))
+		cancel()
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}

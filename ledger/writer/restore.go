@@ -11,8 +11,13 @@ import (
 	"github.com/keyledger/keyledger/ledger"
 )
 
-// progressEvery is how often a long replay says how far it is.
-const progressEvery = 5 * time.Second
+const (
+	// progressEvery is how often a long replay says how far it is.
+	progressEvery = 5 * time.Second
+	// lookUpPatience is how long reading one commit may take. A disk that stalls is waited
+	// for: the alternative to a snapshot is a replay of the whole log.
+	lookUpPatience = 30 * time.Second
+)
 
 // listSnapshots lists what is finished, the newest first.
 func (w *Writer) listSnapshots(ctx context.Context) ([]store.Snapshot, error) {
@@ -24,6 +29,18 @@ func (w *Writer) listSnapshots(ctx context.Context) ([]store.Snapshot, error) {
 		return nil, fmt.Errorf("look up snapshots: %w", err)
 	}
 	return list, nil
+}
+
+// SnapshotWitnesses is what snapshots prove: each was finished once all that it reflects
+// was acknowledged, so the log once went on to its end.
+func SnapshotWitnesses(list []store.Snapshot) []Witness {
+	var witnesses []Witness
+	for i := range list {
+		if s := &list[i]; s.Err == nil {
+			witnesses = append(witnesses, Witness{Name: "snapshot " + s.ID, Sequence: s.End, Hash: &s.EndHash})
+		}
+	}
+	return witnesses
 }
 
 // restore sets state and receipts to the newest snapshot that is whole and stands on the
@@ -86,7 +103,7 @@ func (w *Writer) standsOnLog(ctx context.Context, base store.Chain) error {
 // commitAt reads one commit, checked by itself. A message that is missing or damaged is
 // a *store.DamageError.
 func (w *Writer) commitAt(ctx context.Context, sequence uint64) (*store.Commit, error) {
-	try, cancel := context.WithTimeout(ctx, w.cfg.AppendTimeout)
+	try, cancel := context.WithTimeout(ctx, lookUpPatience)
 	defer cancel()
 	damage := func(reason string) error {
 		return &store.DamageError{Partition: w.cfg.Partition, Sequence: sequence, Reason: reason}

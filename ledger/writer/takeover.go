@@ -196,15 +196,9 @@ func (w *Writer) giveUp(lost []*group) {
 // errLoss is proof that the log lost what it once held.
 var errLoss = errors.New("the log lost acknowledged commits")
 
-// witnesses are all there are. A snapshot was finished once all that it reflects was
-// acknowledged, so it proves that the log once went on to its end.
+// witnesses are all there are.
 func (w *Writer) witnesses(ctx context.Context, snapshots []store.Snapshot) ([]Witness, error) {
-	var list []Witness
-	for i := range snapshots {
-		if s := &snapshots[i]; s.Err == nil {
-			list = append(list, Witness{Name: "snapshot " + s.ID, Sequence: s.End, Hash: &s.EndHash})
-		}
-	}
+	list := SnapshotWitnesses(snapshots)
 	if w.cfg.Witnesses != nil {
 		more, err := w.cfg.Witnesses(ctx)
 		if err != nil {
