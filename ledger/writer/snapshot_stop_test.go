@@ -1,7 +1,9 @@
 package writer
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"golang.org/x/time/rate"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -316,5 +319,58 @@ func TestReceiptsComeBackWithASnapshot(t *testing.T) {
 	}
 	if err := f.end(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A store that does not answer holds nobody up: the walk goes no further, commands do.
+func TestSlowStoreHoldsNothingUp(t *testing.T) {
+	log, c, snaps := new(store.Memory), newClock(), new(store.MemorySnapshots)
+	stuck, asked := make(chan struct{}), make(chan struct{}, 1000)
+	snaps.Fail = func(string) error {
+		asked <- struct{}{}
+		<-stuck
+		return nil
+	}
+	f := snapping(t, log, c, snaps)
+	f.funded("acme", 1000)
+	<-asked
+	for i := range 50 {
+		f.must(fmt.Sprintf("other-%d", i), "account.open", &ledger.OpenAccount{})
+	}
+	if s := f.w.Stats().Snapshot; s != nil {
+		t.Errorf("a snapshot %+v in a store that does not answer", s)
+	}
+	close(stuck)
+	f.until("a snapshot", func() bool { return f.w.Stats().Snapshot != nil })
+	if err := f.end(); err != nil {
+		t.Fatal(err)
+	}
+	checkSnapshots(t, log, c, snaps)
+}
+
+// What is stored at once is never more than a message may hold, however large an account.
+func TestChunksAreBounded(t *testing.T) {
+	snaps, s := new(store.MemorySnapshots), store.NewSnapshot(0, 1)
+	d := &storing{
+		store: snaps, snapshot: &s, sum: sha256.New(), enough: snapshotChunkBytes,
+		pace: rate.NewLimiter(rate.Inf, 0),
+	}
+	content := bytes.Repeat([]byte("keyledger"), snapshotChunkBytes/4)
+	for _, err := range []error{d.add(t.Context(), content[:9]), d.add(t.Context(), content[9:]), d.finish(t.Context())} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []byte
+	err := snaps.Read(t.Context(), s.ID, func(chunk []byte) error {
+		if len(chunk) > snapshotChunkBytes {
+			t.Errorf("a chunk of %d bytes", len(chunk))
+		}
+		got = append(got, chunk...)
+		return nil
+	})
+	sum := sha256.Sum256(content)
+	if err != nil || !bytes.Equal(got, append(content, sum[:]...)) || s.Bytes != int64(len(got)) {
+		t.Errorf("%d bytes came back, %v; want %d and their hash", len(got), err, len(content))
 	}
 }
