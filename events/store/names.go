@@ -51,7 +51,9 @@ func StreamLog(p uint32) string { return "KEYLEDGER_LOG_" + number(p) }
 func SubjectLog(p uint32) string { return "keyledger.log." + number(p) }
 
 // StreamFeed is the stream of partition p's feed, one CloudEvent a message.
-func StreamFeed(p uint32) string { return "KEYLEDGER_EVENTS_" + number(p) }
+func StreamFeed(p uint32) string { return streamFeedPrefix + number(p) }
+
+const streamFeedPrefix = "KEYLEDGER_EVENTS_"
 
 // SubjectFeed is partition p's feed prefix, followed by
 // <account>.<environment>.<noun>.<verb>.<subject id or ->.

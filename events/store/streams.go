@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -79,7 +80,7 @@ func CreateStreams(ctx context.Context, js jetstream.JetStream, configs []jetstr
 	for _, config := range configs {
 		stream, err := js.Stream(ctx, config.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			_, err = js.CreateStream(ctx, config)
+			err = createStream(ctx, js, config, configs)
 		}
 		if err != nil {
 			return fmt.Errorf("create stream %s: %w", config.Name, err)
@@ -92,6 +93,38 @@ func CreateStreams(ctx context.Context, js jetstream.JetStream, configs []jetstr
 		}
 	}
 	return nil
+}
+
+// createStream creates one that is missing. A ledger that was made before there was such
+// a stream has given all its bytes to the others. Then the feed's limit is lowered to its
+// share of today, if it holds no more than that.
+func createStream(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig, all []jetstream.StreamConfig) error {
+	_, err := js.CreateStream(ctx, config)
+	var api *jetstream.APIError
+	if !errors.As(err, &api) || (api.ErrorCode != errCodeStorageExceeded && api.ErrorCode != errCodeInsufficientResources) {
+		return err
+	}
+	for _, share := range all {
+		if !strings.HasPrefix(share.Name, streamFeedPrefix) {
+			continue
+		}
+		feed, lookErr := js.Stream(ctx, share.Name)
+		if lookErr != nil {
+			return err
+		}
+		now := feed.CachedInfo()
+		if now.Config.MaxBytes <= share.MaxBytes || now.State.Bytes > uint64(share.MaxBytes) {
+			return err
+		}
+		now.Config.MaxBytes = share.MaxBytes
+		// If we stop right here, the next start creates the stream in the room there is.
+		if _, err := js.UpdateStream(ctx, now.Config); err != nil {
+			return fmt.Errorf("lower the limit of %s: %w", share.Name, err)
+		}
+		_, err = js.CreateStream(ctx, config)
+		return err
+	}
+	return err
 }
 
 // checkLogConfig refuses a log stream whose settings break its promises.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,4 +86,29 @@ func TestServeFromASnapshot(t *testing.T) {
 		t.Errorf("logged %s", text)
 	}
 	read(50)
+}
+
+// A ledger that was made when the feed had the snapshots' share gets a bucket for them
+// all the same.
+func TestOlderLedgersGetRoomForSnapshots(t *testing.T) {
+	_, js := newRig(t, nil).store()
+	budget, err := storeBytesMax(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams := store.Streams(partition, budget)
+	snapshots, older := streams[len(streams)-1], slices.Clone(streams[:len(streams)-1])
+	for i := range older {
+		if older[i].Name == store.StreamFeed(partition) {
+			older[i].MaxBytes += snapshots.MaxBytes
+		}
+	}
+	for _, configs := range [][]jetstream.StreamConfig{older, streams, streams} {
+		if err := store.CreateStreams(t.Context(), js, configs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := store.OpenSnapshots(t.Context(), js, partition); err != nil {
+		t.Error(err)
+	}
 }
