@@ -35,6 +35,19 @@ func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 // MarshalText implements encoding.TextMarshaler.
 func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *Hash) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err == nil && len(b) != len(h) {
+		err = fmt.Errorf("%d bytes", len(b))
+	}
+	if err != nil {
+		return fmt.Errorf("read a hash: %w", err)
+	}
+	*h = Hash(b)
+	return nil
+}
+
 // Nonce is unique to one append.
 type Nonce [16]byte
 

@@ -23,6 +23,9 @@ const (
 	// BucketBalances holds current balances under <account>.<environment>.<asset>.
 	BucketBalances = "KEYLEDGER_BALANCES"
 
+	// BucketSnapshots is the object store of state snapshots, in stream OBJ_<bucket>.
+	BucketSnapshots = "KEYLEDGER_SNAPSHOTS"
+
 	// HeaderCommandID carries a command's id, a ULID made by the client.
 	HeaderCommandID = "Nats-Msg-Id"
 	// HeaderTimeout is how long a caller waits, a Go duration. Default 5 s.
@@ -48,7 +51,9 @@ func StreamLog(p uint32) string { return "KEYLEDGER_LOG_" + number(p) }
 func SubjectLog(p uint32) string { return "keyledger.log." + number(p) }
 
 // StreamFeed is the stream of partition p's feed, one CloudEvent a message.
-func StreamFeed(p uint32) string { return "KEYLEDGER_EVENTS_" + number(p) }
+func StreamFeed(p uint32) string { return streamFeedPrefix + number(p) }
+
+const streamFeedPrefix = "KEYLEDGER_EVENTS_"
 
 // SubjectFeed is partition p's feed prefix, followed by
 // <account>.<environment>.<noun>.<verb>.<subject id or ->.

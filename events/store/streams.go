@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,7 +20,8 @@ const (
 // bytes all of them may take together, split among them. The log never discards: it is
 // full instead. Derived streams discard their oldest and use PersistMode async, so that
 // they cost no fsync under SyncAlways (nats-server 2.12, R1 only); it cannot be changed
-// after creation, and what a crash takes from their tails is derived again.
+// after creation, and what a crash takes from their tails is derived again. A bucket is
+// full rather than that it forgets.
 func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 	share := func(percent int64) int64 { return budget / 100 * percent }
 	derived := jetstream.StreamConfig{
@@ -28,12 +30,14 @@ func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 	}
 	feed := derived
 	feed.Name, feed.Subjects = StreamFeed(partition), []string{SubjectFeed(partition) + ">"}
-	feed.MaxAge, feed.MaxBytes = FeedAge, share(25)
+	feed.MaxAge, feed.MaxBytes = FeedAge, share(20)
 	attempts := derived
 	attempts.Name, attempts.Subjects = StreamAttempts, []string{SubjectAttempts + ">"}
 	attempts.MaxAge, attempts.MaxBytes = AttemptsAge, share(10)
 	keys, balances := bucket(derived, BucketKeys), bucket(derived, BucketBalances)
 	keys.MaxBytes, balances.MaxBytes = share(4), share(4)
+	snapshots := objects(derived, BucketSnapshots)
+	snapshots.MaxBytes = share(5)
 	return []jetstream.StreamConfig{
 		{
 			Name: StreamLog(partition), Subjects: []string{SubjectLog(partition)},
@@ -48,7 +52,7 @@ func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 			Storage:     jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1,
 			Discard: jetstream.DiscardOld, MaxMsgs: 8, MaxBytes: share(2), AllowDirect: true,
 		},
-		feed, attempts, keys, balances,
+		feed, attempts, keys, balances, snapshots,
 	}
 }
 
@@ -61,6 +65,14 @@ func bucket(base jetstream.StreamConfig, name string) jetstream.StreamConfig {
 	return base
 }
 
+// objects is the stream of an object store (nats.go, jetstream/object.go), made by hand
+// for the same reason. It is full rather than that it drops the first chunks of an object.
+func objects(base jetstream.StreamConfig, name string) jetstream.StreamConfig {
+	base.Name, base.Subjects = "OBJ_"+name, []string{"$O." + name + ".C.>", "$O." + name + ".M.>"}
+	base.AllowRollup, base.Discard = true, jetstream.DiscardNew
+	return base
+}
+
 // CreateStreams creates the streams that are missing and leaves those that exist as an
 // operator may have set them, except that a log that could lose or change what it holds
 // is refused.
@@ -68,7 +80,7 @@ func CreateStreams(ctx context.Context, js jetstream.JetStream, configs []jetstr
 	for _, config := range configs {
 		stream, err := js.Stream(ctx, config.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			_, err = js.CreateStream(ctx, config)
+			err = createStream(ctx, js, config, configs)
 		}
 		if err != nil {
 			return fmt.Errorf("create stream %s: %w", config.Name, err)
@@ -81,6 +93,38 @@ func CreateStreams(ctx context.Context, js jetstream.JetStream, configs []jetstr
 		}
 	}
 	return nil
+}
+
+// createStream creates one that is missing. A ledger that was made before there was such
+// a stream has given all its bytes to the others. Then the feed's limit is lowered to its
+// share of today, if it holds no more than that.
+func createStream(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig, all []jetstream.StreamConfig) error {
+	_, err := js.CreateStream(ctx, config)
+	var api *jetstream.APIError
+	if !errors.As(err, &api) || (api.ErrorCode != errCodeStorageExceeded && api.ErrorCode != errCodeInsufficientResources) {
+		return err
+	}
+	for _, share := range all {
+		if !strings.HasPrefix(share.Name, streamFeedPrefix) {
+			continue
+		}
+		feed, lookErr := js.Stream(ctx, share.Name)
+		if lookErr != nil {
+			return err
+		}
+		now := feed.CachedInfo()
+		if now.Config.MaxBytes <= share.MaxBytes || now.State.Bytes > uint64(share.MaxBytes) {
+			return err
+		}
+		now.Config.MaxBytes = share.MaxBytes
+		// If we stop right here, the next start creates the stream in the room there is.
+		if _, err := js.UpdateStream(ctx, now.Config); err != nil {
+			return fmt.Errorf("lower the limit of %s: %w", share.Name, err)
+		}
+		_, err = js.CreateStream(ctx, config)
+		return err
+	}
+	return err
 }
 
 // checkLogConfig refuses a log stream whose settings break its promises.

@@ -55,6 +55,14 @@ type Config struct {
 	// SealKey is the seal key in hexadecimal or base64, 32 bytes. Empty: the file seal.key.
 	SealKey string
 
+	// SnapshotEvery is how many commits and events (their sum) the log goes on after a
+	// snapshot of the state before the next one is made; no fewer than there are accounts.
+	// Default 200,000.
+	SnapshotEvery int
+
+	// SnapshotPause is the least time between two snapshots. Default 1 minute.
+	SnapshotPause time.Duration
+
 	// ReceiptMemory is how many bytes the receipts of command ids may take, of
 	// writer.ReceiptBytes each. Where it is used up, the accounts that hold the most are
 	// remembered for less than 24 hours, and below 5 minutes their commands with ids are

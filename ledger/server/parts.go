@@ -90,6 +90,20 @@ func (s *Server) openWebhooks() (err error) {
 	return nil
 }
 
+// openSnapshots opens where the writer keeps snapshots. Its chunks are large: they have a
+// connection of their own, so that no commit waits behind one.
+func (s *Server) openSnapshots(ctx context.Context) (*store.ObjectSnapshots, error) {
+	conn, err := s.connectPart("keyledger snapshots")
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, err
+	}
+	return store.OpenSnapshots(ctx, js, partition)
+}
+
 // disableEndpoint is the ledger's own command, after a receiver answered 410 Gone.
 func (s *Server) disableEndpoint(ctx context.Context, account, endpoint, reason string) error {
 	replies := make(chan *events.Error, 1)

@@ -119,10 +119,15 @@ func (s *Server) openLog() error {
 	if err := s.openParts(streams); err != nil {
 		return err
 	}
+	snapshots, err := s.openSnapshots(ctx)
+	if err != nil {
+		return err
+	}
 	s.writer = writer.New(writer.Config{
 		Log: s.cfg.WrapLog(log), Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
 		Dir: s.dir.path, Witnesses: s.witnesses, Storage: s.usage, Clock: s.cfg.Clock,
 		MaxReceipts: int(s.cfg.ReceiptMemory / writer.ReceiptBytes),
+		Snapshots:   snapshots, SnapshotEvery: s.cfg.SnapshotEvery, SnapshotPause: s.cfg.SnapshotPause,
 	})
 	return nil
 }

@@ -15,7 +15,15 @@ import (
 // serve runs a whole server on a directory until the returned function stops it.
 func serve(t *testing.T, dir string) (*ledgerclient.Client, func()) {
 	t.Helper()
-	s, err := Open(Config{DataDir: dir, Listen: "127.0.0.1:0", HTTP: "off"})
+	_, c, stop := serveConfig(t, Config{DataDir: dir})
+	return c, stop
+}
+
+// serveConfig is serve with more than a directory set.
+func serveConfig(t *testing.T, cfg Config) (*Server, *ledgerclient.Client, func()) {
+	t.Helper()
+	cfg.Listen, cfg.HTTP = "127.0.0.1:0", "off"
+	s, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +43,7 @@ func serve(t *testing.T, dir string) (*ledgerclient.Client, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ledgerclient.New(conn), func() {
+	return s, ledgerclient.New(conn), func() {
 		conn.Close()
 		cancel()
 		if err := errors.Join(<-done, s.Close()); err != nil {

@@ -31,9 +31,8 @@ type Verification struct {
 
 // Verify checks the ledger in a data directory on which no server runs: every commit as
 // it lies on the disk, then whose log it is, what its witnesses saw, and every event of the
-// feed. It does not take
-// the partition over and adds nothing to the log, and where a commit is bad it changes
-// nothing at all. It calls each for every commit. Of cfg it uses DataDir, SealKey and
+// feed. It does not take the partition over and adds nothing to the log, and where a commit
+// is bad it changes nothing at all. It calls each for every commit. Of cfg it uses DataDir, SealKey and
 // Logger.
 //
 // What it finds it says in the words in which a start refuses: *store.DamageError,
@@ -109,6 +108,11 @@ func (s *Server) verifyWitnesses(ctx context.Context, found *Verification) error
 	if err != nil {
 		return err
 	}
+	snapshots, err := s.snapshotWitnesses(ctx)
+	if err != nil {
+		return err
+	}
+	list = append(list, snapshots...)
 	if found.Witnesses, err = writer.CheckWitnesses(ctx, log, &end, s.dir.path, list); err != nil {
 		return err
 	}
@@ -117,6 +121,22 @@ func (s *Server) verifyWitnesses(ctx context.Context, found *Verification) error
 		return nil
 	}
 	return err
+}
+
+// snapshotWitnesses is what the snapshots of the state saw.
+func (s *Server) snapshotWitnesses(ctx context.Context) ([]writer.Witness, error) {
+	snapshots, err := store.OpenSnapshots(ctx, s.js, partition)
+	if errors.Is(err, jetstream.ErrStreamNotFound) { // a ledger from before there were any
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := snapshots.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look up snapshots: %w", err)
+	}
+	return writer.SnapshotWitnesses(list), nil
 }
 
 // verifyEnd is the log's end as NATS gives it out, which is what a start would see: that

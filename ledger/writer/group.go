@@ -96,6 +96,8 @@ func (w *Writer) serve(ctx context.Context) error {
 			if err := w.acknowledged(a); err != nil {
 				return err
 			}
+		case memory := <-w.turn():
+			w.walkOn(memory)
 		case <-sweep.C:
 			w.now()
 			w.expire(w.forDeadlines())

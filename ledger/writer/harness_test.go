@@ -58,8 +58,12 @@ func run(t rapidOrTest, log *store.Memory, c *clock, change ...func(*Config)) *f
 	for _, f := range change {
 		f(&cfg)
 	}
+	return runWriter(t, log, c, New(cfg))
+}
+
+func runWriter(t rapidOrTest, log *store.Memory, c *clock, w *Writer) *fixture {
 	ctx, stop := context.WithCancel(context.Background())
-	f := &fixture{t: t, log: log, clock: c, w: New(cfg), stop: stop, done: make(chan error, 1)}
+	f := &fixture{t: t, log: log, clock: c, w: w, stop: stop, done: make(chan error, 1)}
 	go func() { f.done <- f.w.Run(ctx) }()
 	return f
 }

@@ -17,27 +17,54 @@ const idAndInput = 16 + 8
 // receipt is: sequence and time of its commit, each less that of the receipt before it,
 // index of the entry, id (16 bytes), start of the input hash (8 bytes); about 30 bytes.
 func (r *receipts) appendAccount(b []byte, account string) []byte {
+	b, _ = r.appendSome(b, account, math.MaxUint32)
+	return b
+}
+
+// appendSome is appendAccount in pieces of at most so many receipts: it appends the next
+// piece and says whether more of the account are left. A receipt that comes meanwhile is
+// in a later piece; of those that are forgotten meanwhile some are in and the mark of the
+// last piece knows them.
+func (r *receipts) appendSome(b []byte, account string, most uint32) (piece []byte, more bool) {
 	a := r.holders.at(r.number(account))
 	if a.count == 0 && a.forgotten == 0 {
-		return b
+		return b, false
 	}
+	first := r.reading
+	if first == 0 {
+		first = a.oldest
+	}
+	count, next := uint32(0), first
+	for a.count > 0 && next != 0 && count < most {
+		count++
+		next = r.slots.at(next).younger
+	}
+	r.reading = next
 	var c events.Coder
 	c.Reset(b)
 	c.Time(&a.forgotten)
-	c.Len(int(a.count))
+	c.Len(int(count))
 	var last lastCoded
-	for i, n := uint32(0), a.oldest; i < a.count; i++ {
+	for n := first; count > 0; count-- {
 		s := r.slots.at(n)
 		last.code(&c, s) // writing, it has no error
 		n = s.younger
 	}
-	return c.Bytes()
+	return c.Bytes(), next != 0
 }
 
 // restoreAccount takes back what appendAccount wrote, into a store in which the account
 // has nothing. After an error the store must not be used. The budget holds here too:
 // what is too much for it is forgotten.
 func (r *receipts) restoreAccount(account string, b []byte) error {
+	if r.number(account) != 0 {
+		return fmt.Errorf("restore receipts of %s: it has some already", account)
+	}
+	return r.restoreMore(account, b)
+}
+
+// restoreMore is restoreAccount for the pieces of appendSome, one after the other.
+func (r *receipts) restoreMore(account string, b []byte) error {
 	if err := r.restore(account, b); err != nil {
 		return fmt.Errorf("restore receipts of %s: %w", account, err)
 	}
@@ -45,9 +72,6 @@ func (r *receipts) restoreAccount(account string, b []byte) error {
 }
 
 func (r *receipts) restore(account string, b []byte) error {
-	if r.number(account) != 0 {
-		return errors.New("it has some already")
-	}
 	if len(b) == 0 {
 		return nil
 	}

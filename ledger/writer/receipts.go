@@ -61,6 +61,8 @@ type receipts struct {
 	// the clock: a clock may run ahead and be set back, the time of commits never goes back.
 	committed events.Time
 
+	reading uint32 // next slot that appendSome gives out, 0: the account's oldest
+
 	cursor uint32     // account that the sweep looks at next
 	seen   shortfalls // by the sweep that is under way
 	short  shortfalls // by the last whole one
@@ -125,6 +127,9 @@ func (r *receipts) forget(n uint32) {
 	s := r.slots.at(oldest)
 	r.mark(a, events.Time(s.id.Time()))
 	a.oldest = s.younger
+	if r.reading == oldest {
+		r.reading = 0
+	}
 	r.index.remove(&r.slots, oldest)
 	r.slots.give(oldest)
 	r.resize(n, a.count-1)

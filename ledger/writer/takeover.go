@@ -8,7 +8,6 @@ import (
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
-	"github.com/keyledger/keyledger/ledger"
 )
 
 // Witness is something that proves that the log once reached a place.
@@ -27,7 +26,8 @@ const (
 // takeover makes the partition ours. It is the one path for a start and for every
 // unknown outcome:
 //
-//  1. throw the state away and fold the log, checking every commit;
+//  1. throw the state away, read the newest snapshot that is whole and fold the log after
+//     it, checking every commit;
 //  2. compare it with the witnesses;
 //  3. append "epoch started" expecting the end that was read.
 //
@@ -36,12 +36,18 @@ const (
 // whether it is in the log. What is there is answered as it was decided; what is not is
 // decided again.
 func (w *Writer) takeover(ctx context.Context, lost []*group) error {
-	w.state, w.receipts = ledger.NewState(), newReceipts(w.cfg.MaxReceipts)
-	chain := store.Chain{Partition: w.cfg.Partition}
-	witnesses, err := w.witnesses(ctx)
+	// Accounts in an unfinished snapshot may reflect what the log never gets.
+	w.snapshots.endWalk(w.snapshots.pause)
+	list, err := w.listSnapshots(ctx)
 	if err != nil {
 		return err
 	}
+	witnesses, err := w.witnesses(ctx, list)
+	if err != nil {
+		return err
+	}
+	began, base := time.Now(), w.restore(ctx, list)
+	chain := base
 	var confirmed = map[store.Nonce]bool{}
 	pause := takeoverPause
 	for {
@@ -70,7 +76,9 @@ func (w *Writer) takeover(ctx context.Context, lost []*group) error {
 		pause = min(2*pause, takeoverPauseMax)
 	}
 	w.room.readOnly.Store(false)
-	w.chain, w.sent = chain, chain
+	w.log.Info("the state is that of the log", "replayed_from", base.Position().String(),
+		"commits", chain.Sequence-base.Sequence, "took_ms", time.Since(began).Milliseconds())
+	w.chain, w.sent, w.stamps = chain, chain, nil
 	w.cfg.Tail.Reset(chain)
 	w.settle(lost, confirmed)
 	return nil
@@ -87,11 +95,16 @@ func (w *Writer) readAndClaim(ctx context.Context, chain *store.Chain, witnesses
 	if err != nil {
 		return err
 	}
+	if err := w.checkBehind(ctx, chain, witnesses); err != nil {
+		return err
+	}
+	progress := progress{log: w.log, last: time.Now(), at: *chain}
 	err = store.ReadChecked(ctx, w.cfg.Log, chain, last, func(c *store.Commit) error {
 		if err := checkHash(witnesses, c); err != nil {
 			return err
 		}
 		w.fold(c)
+		progress.passed(time.Now(), *chain, last)
 		for _, g := range lost {
 			if g.commit.Nonce == c.Nonce {
 				confirmed[c.Nonce] = true
@@ -140,14 +153,17 @@ func (w *Writer) claim(ctx context.Context, chain *store.Chain) error {
 	return nil
 }
 
-// fold applies one stored commit to state and receipts.
+// fold applies one stored commit to state and receipts, but not to accounts that reflect
+// it already.
 func (w *Writer) fold(c *store.Commit) {
 	for i := range c.Entries {
 		e := &c.Entries[i]
 		for j := range e.Events {
-			w.state.Evolve(&e.Events[j])
+			if c.Sequence > w.stamps[e.Events[j].Account] {
+				w.state.Evolve(&e.Events[j])
+			}
 		}
-		if e.Receipt {
+		if e.Receipt && c.Sequence > w.stamps[e.Account] {
 			w.receipts.add(e, c.Time, c.Sequence, i)
 		}
 	}
@@ -189,8 +205,9 @@ func (w *Writer) giveUp(lost []*group) {
 // errLoss is proof that the log lost what it once held.
 var errLoss = errors.New("the log lost acknowledged commits")
 
-func (w *Writer) witnesses(ctx context.Context) ([]Witness, error) {
-	var list []Witness
+// witnesses are all there are.
+func (w *Writer) witnesses(ctx context.Context, snapshots []store.Snapshot) ([]Witness, error) {
+	list := SnapshotWitnesses(snapshots)
 	if w.cfg.Witnesses != nil {
 		more, err := w.cfg.Witnesses(ctx)
 		if err != nil {

@@ -57,6 +57,17 @@ type Config struct {
 	// MaxReceipts is how many receipts are kept, of ReceiptBytes each; past it the horizon
 	// of the account that has the most shortens. Default 8,947,848, which is 512 MiB.
 	MaxReceipts int
+
+	// Snapshots is where snapshots of the state are kept. Nil: none are made, and each
+	// start replays the whole log.
+	Snapshots store.Snapshots
+
+	// SnapshotEvery is how many commits and events (their sum) the log goes on after a
+	// snapshot before the next one; no fewer than there are accounts. Default 200,000.
+	SnapshotEvery int
+
+	// SnapshotPause is the least time between two snapshots. Default 1 minute.
+	SnapshotPause time.Duration
 }
 
 // Request is one command or authorisation on its way through the writer. A Request with
@@ -126,6 +137,9 @@ type Stats struct {
 	VolumeBytesFree int64 `json:"volume_bytes_free"`
 	StorageFull     bool  `json:"storage_full"` // only the reserve is left
 	ReadOnly        bool  `json:"read_only"`    // not even that
+
+	// Snapshot is the newest snapshot that was made or started from, null if none.
+	Snapshot *SnapshotStats `json:"snapshot"`
 }
 
 // Writer is the single writer of a partition.
@@ -147,6 +161,11 @@ type Writer struct {
 	clock    clockGuard
 	zero     time.Time // of the monotonic clock, on the wall clock at New
 	head     *headFile
+	// stamps are those of accounts that the snapshot which was started from has further
+	// than its base. Nil while serving.
+	stamps map[string]uint64
+
+	snapshots *snapshots
 
 	appends chan *group             // to the appender
 	acks    chan ack                // from it
@@ -205,11 +224,17 @@ func New(cfg Config) *Writer {
 	if cfg.MaxReceipts == 0 {
 		cfg.MaxReceipts = defaultMaxReceipts
 	}
+	if cfg.SnapshotEvery == 0 {
+		cfg.SnapshotEvery = defaultSnapshotEvery
+	}
+	if cfg.SnapshotPause == 0 {
+		cfg.SnapshotPause = defaultSnapshotPause
+	}
 	return &Writer{
 		zero: cfg.Clock().Add(-cfg.Monotonic()),
 		cfg:  cfg, id: ulid.Make(), log: cfg.Logger,
 		intake: newIntake(cfg.MaxWaiting),
-		linger: newLinger(), clock: clockGuard{wall: cfg.Clock, monotonic: cfg.Monotonic}, ready: make(chan struct{}),
+		linger: newLinger(), snapshots: newSnapshots(&cfg), clock: clockGuard{wall: cfg.Clock, monotonic: cfg.Monotonic}, ready: make(chan struct{}),
 		appends: make(chan *group, 1), acks: make(chan ack, 1), answers: make(chan []pending, 4),
 	}
 }
@@ -237,6 +262,8 @@ func (w *Writer) Run(ctx context.Context) error {
 	helpers := new(errgroup.Group)
 	helpers.Go(w.appender)
 	helpers.Go(w.answerer)
+	storing, stopStoring := context.WithCancel(context.Background())
+	helpers.Go(func() error { return w.snapshots.keep(storing) })
 	ctx, stop := context.WithCancel(ctx)
 	err := w.lookAtStorage(ctx) // the takeover must know what room there is
 	if err == nil {
@@ -245,6 +272,8 @@ func (w *Writer) Run(ctx context.Context) error {
 	}
 	stop()
 	w.serving.Store(false)
+	stopStoring()
+	close(w.snapshots.slices)
 	for _, req := range w.intake.close() {
 		w.answerOne(req, &Reply{Err: events.Errorf(events.Unavailable, "keyledger is stopping; try again")})
 	}
@@ -295,7 +324,7 @@ func (w *Writer) Stats() Stats {
 		Receipts: w.stats[statReceipts].Load(), ReceiptLimit: int64(w.cfg.MaxReceipts), ReceiptBytes: ReceiptBytes,
 		HorizonMS: w.stats[statHorizon].Load(),
 		BelowFull: w.stats[statBelowFull].Load(), BelowFloor: w.stats[statBelowFloor].Load(),
-		ClockOffMS: w.stats[statClockOff].Load(), Waiting: int64(w.intake.len()),
+		ClockOffMS: w.stats[statClockOff].Load(), Waiting: int64(w.intake.len()), Snapshot: w.snapshots.stats(),
 	}
 	w.room.stats(&s)
 	return s

@@ -20,6 +20,7 @@ import (
 	"github.com/keyledger/keyledger/events/store"
 	"github.com/keyledger/keyledger/ledger"
 	"github.com/keyledger/keyledger/ledger/client"
+	"github.com/keyledger/keyledger/ledger/server"
 	"github.com/keyledger/keyledger/testing/receiver"
 )
 
@@ -145,6 +146,7 @@ func TestKillNineUnderLoad(t *testing.T) {
 	<-l.progress
 	stop()
 	t.Logf("%d answers, %d kills", l.answered.Load(), kills)
+	checkSnapshots(t, c)
 	commits := readLog(t, conn)
 	l.checkAnswers(commits)
 	checkBalances(t, c, commits)
@@ -198,6 +200,20 @@ func registerHook(t *testing.T, c *client.Client, hooks *receiver.Server, accoun
 	if err := hooks.Register("/"+account, endpoint.Secret); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// checkSnapshots makes sure that the kills hit a keyledger that makes snapshots.
+func checkSnapshots(t *testing.T, c *client.Client) {
+	t.Helper()
+	r, err := c.Query(t.Context(), "_", "ledger.status", struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var status server.Status
+	if err := r.Decode(&status); err != nil || status.Writer.Snapshot == nil {
+		t.Errorf("no snapshot was made: %s, %v", r.Body, err)
+	}
+	t.Logf("newest snapshot: %+v", status.Writer.Snapshot)
 }
 
 func readLog(t *testing.T, conn *nats.Conn) []*store.Commit {

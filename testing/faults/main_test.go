@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/keyledger/keyledger/ledger/server"
 )
@@ -49,6 +50,7 @@ func serveChild(dir, listen string) error {
 	s, err := server.Open(server.Config{
 		DataDir: dir, LogBytesMax: logMax, Listen: listen, HTTP: "off", Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		AllowHTTPEndpoints: true, AllowEndpointNets: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		SnapshotEvery: 500, SnapshotPause: 20 * time.Millisecond, // so that a kill finds one at any step
 	})
 	if err != nil {
 		return err
