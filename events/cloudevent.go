@@ -183,23 +183,18 @@ func (e *CloudEvent) Structured() ([]byte, error) {
 
 var contentTypeJSON = []string{"application/json"}
 
-// Binary returns the event in the binary mode of the NATS protocol binding (§3.1 of its
-// version 1.0.3-wip; 1.0.2 has only the structured mode): a header "ce-<name>" with a
-// percent-encoded value for each attribute, and the data as the body. The header
-// content-type says the same as ce-datacontenttype, for programs that know only NATS.
-func (e *CloudEvent) Binary() (headers map[string][]string, body []byte, err error) {
-	return new(BinaryEncoder).Encode(e)
-}
-
-// BinaryEncoder makes the binary mode of one event after the other in the same memory.
-// The zero value is ready.
+// BinaryEncoder makes the binary mode of the NATS protocol binding (§3.1 of its version
+// 1.0.3-wip; 1.0.2 has only the structured mode), of one event after the other in the same
+// memory: a header "ce-<name>" with a percent-encoded value for each attribute, and the
+// data as the body. The header content-type says the same as ce-datacontenttype, for
+// programs that know only NATS. The zero value is ready.
 type BinaryEncoder struct {
 	headers map[string][]string
 	values  [attrCount]string // what the headers point to
 	body    []byte
 }
 
-// Encode is as Binary; what it returns is good until the next call. Headers that the
+// Encode returns an event's headers and body, good until the next call. Headers that the
 // caller adds stay.
 func (b *BinaryEncoder) Encode(e *CloudEvent) (headers map[string][]string, body []byte, err error) {
 	if b.body, err = AppendJSON(b.body[:0], e.Data); err != nil {

@@ -94,8 +94,9 @@ func (a *Authorize) Validate() *events.Error {
 	return check.err
 }
 
-// Slot is the routing slot that the secret names, 0 where it is malformed.
-func (a *Authorize) Slot() uint16 { return a.secret.Slot }
+// Slot is the routing slot that the secret names, false where no such secret was ever
+// given out.
+func (a *Authorize) Slot() (uint16, bool) { return a.secret.Slot, a.known }
 
 // Find returns the key whose secret this is, nil for an unknown, malformed or wrong one.
 // Hashes are compared in constant time.

@@ -1,7 +1,10 @@
 package ledger
 
 import (
+	"cmp"
 	"container/heap"
+	"slices"
+	"strings"
 
 	"github.com/oklog/ulid/v2"
 
@@ -50,9 +53,23 @@ func (st *State) Due(now events.Time) (events.Event, bool) {
 	return events.Event{}, false
 }
 
-// setDue notes when a key expires.
+// Undue gives back an event that Due gave and that could not be committed.
+func (st *State) Undue(e *events.Event) {
+	if id, err := ulid.ParseStrict(strings.TrimPrefix(e.Subject, keyIDPrefix)); err == nil && st.keys[id] != nil {
+		st.setDue(id, st.keys[id])
+	}
+}
+
+// setDue notes when a key expires. Entries that are no longer true are thrown out once
+// they are more than the keys there are, so that expiries which are moved again and again
+// take no memory.
 func (st *State) setDue(id ulid.ULID, k *Key) {
 	if w := k.words.Value(); k.expiresAt != 0 && !w.expired && w.status != events.Revoked {
 		heap.Push(&st.dues, due{at: k.expiresAt, key: id})
+	}
+	if len(st.dues) > 2*len(st.keys)+64 {
+		st.dues = slices.DeleteFunc(st.dues, func(d due) bool { return st.keys[d.key] == nil || st.keys[d.key].expiresAt != d.at })
+		slices.SortFunc(st.dues, func(a, b due) int { return cmp.Or(cmp.Compare(a.at, b.at), a.key.Compare(b.key)) })
+		st.dues = slices.Compact(st.dues) // sorted, it is a heap
 	}
 }

@@ -130,7 +130,7 @@ func (r *rig) relay(c *store.Commit) {
 	r.t.Helper()
 	feed := c.Ordinal
 	err := c.Each(func(e *events.CloudEvent) error {
-		header, body, err := e.Binary()
+		header, body, err := new(events.BinaryEncoder).Encode(e)
 		if err != nil {
 			return err
 		}

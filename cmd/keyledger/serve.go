@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -42,6 +43,9 @@ a service manager should not restart it (systemd: RestartPreventExitStatus=74).
   keyledger serve --data-dir /var/lib/keyledger --listen 127.0.0.1:4223 --http off`,
 		Args: arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
+		if cfg.SnapshotEvery < 1 || cfg.SnapshotPause <= 0 {
+			return usagef("--snapshot-every and --snapshot-pause must be more than 0")
+		}
 		cfg.SealKey = os.Getenv(envSealKey)
 		cfg.Logger = slog.New(slog.NewTextHandler(a.errOut, nil))
 		return a.serve(cmd.Context(), cfg)
@@ -53,11 +57,13 @@ a service manager should not restart it (systemd: RestartPreventExitStatus=74).
 	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8222", "`HOST:PORT` for /healthz and /metrics, or off")
 	cfg.ReceiptMemory = receiptMemory(totalMemory())
 	flags.Var((*byteSize)(&cfg.ReceiptMemory), "receipt-memory", "`SIZE` of the memory for command ids: the more, the longer a retry is recognised under load")
+	flags.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200_000, "commits and events, in all, between two snapshots of the state")
+	flags.DurationVar(&cfg.SnapshotPause, "snapshot-pause", time.Minute, "`DURATION` between two snapshots at least")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow --listen and --http beyond this machine, unencrypted")
 	flags.BoolVar(&cfg.UnsafeLazySync, "unsafe-lazy-sync", false, "answer before it is on the disk: a power cut loses acknowledged commands")
 	flags.BoolVar(&cfg.AllowHTTPEndpoints, "allow-http-endpoints", false, "allow webhook endpoints with http:// URLs")
 	flags.Var((*prefixes)(&cfg.AllowEndpointNets), "allow-endpoint-net", "`CIDR`: webhook endpoints may be there though it is not public; repeatable")
-	withEnvironment(flags, "data-dir", "log-max-bytes", "receipt-memory", "listen", "http", "insecure", "unsafe-lazy-sync", "allow-http-endpoints", "allow-endpoint-net")
+	withEnvironment(flags, "data-dir", "log-max-bytes", "receipt-memory", "snapshot-every", "snapshot-pause", "listen", "http", "insecure", "unsafe-lazy-sync", "allow-http-endpoints", "allow-endpoint-net")
 	withDefault(flags, "receipt-memory", "an eighth of the machine's memory")
 	withDefault(flags, "log-max-bytes", "44 % of the volume, or what it was")
 	return c

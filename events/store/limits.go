@@ -66,7 +66,7 @@ func fitStream(ctx context.Context, js jetstream.JetStream, want jetstream.Strea
 	if info.Config.MaxBytes == want.MaxBytes || (info.Config.MaxBytes < want.MaxBytes) != grow {
 		return nil
 	}
-	if want.Discard == jetstream.DiscardNew && int64(info.State.Bytes) > want.MaxBytes {
+	if int64(info.State.Bytes) > want.MaxBytes { // nothing that is there shall go
 		if want.DenyPurge {
 			return fmt.Errorf("it holds %d bytes", info.State.Bytes)
 		}

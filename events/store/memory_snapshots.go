@@ -73,17 +73,15 @@ func (m *MemorySnapshots) Read(_ context.Context, id string, f func([]byte) erro
 }
 
 // Prune implements Snapshots.
-func (m *MemorySnapshots) Prune(_ context.Context, keep int) error {
+func (m *MemorySnapshots) Prune(_ context.Context, keep string) error {
 	if err := m.fail("prune"); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	sortSnapshots(m.finished)
-	kept := keptSnapshots(m.finished, keep)
-	m.finished = slices.DeleteFunc(m.finished, func(s Snapshot) bool { return !kept[s.ID] })
+	m.finished = slices.DeleteFunc(m.finished, func(s Snapshot) bool { return s.ID != keep })
 	for id := range m.chunks {
-		if !kept[id] {
+		if id != keep {
 			delete(m.chunks, id)
 		}
 	}

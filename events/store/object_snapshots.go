@@ -192,24 +192,19 @@ func (o *ObjectSnapshots) Read(ctx context.Context, id string, f func([]byte) er
 
 // Prune implements Snapshots. Descriptions go first: if we stop right there, chunks are
 // left that no description knows, and the next Prune deletes them.
-func (o *ObjectSnapshots) Prune(ctx context.Context, keep int) error {
-	list, err := o.List(ctx)
-	if err != nil {
-		return err
-	}
+func (o *ObjectSnapshots) Prune(ctx context.Context, keep string) error {
 	finished, chunked, err := o.subjects(ctx)
 	if err != nil {
 		return err
 	}
-	kept := keptSnapshots(list, keep)
 	var gone []string
 	for _, id := range finished {
-		if !kept[id] {
+		if id != keep {
 			gone = append(gone, descriptionOf(id))
 		}
 	}
 	for _, id := range chunked {
-		if !kept[id] {
+		if id != keep {
 			gone = append(gone, objectChunks+id)
 		}
 	}

@@ -57,8 +57,8 @@ type Snapshots interface {
 	// Read calls f with each chunk of a finished snapshot, in order. The callee may keep
 	// chunks. It does not promise that they are all there or whole.
 	Read(ctx context.Context, id string, f func(chunk []byte) error) error
-	// Prune deletes all but the newest so many finished ones, and all that is unfinished.
-	Prune(ctx context.Context, keep int) error
+	// Prune deletes all but the one with an id, "" for none, and all that is unfinished.
+	Prune(ctx context.Context, keep string) error
 }
 
 // sortSnapshots puts a list in the order of List.
@@ -80,15 +80,4 @@ func sortSnapshots(list []Snapshot) {
 		}
 		return 1
 	})
-}
-
-// keptSnapshots returns the ids of the newest so many.
-func keptSnapshots(list []Snapshot, keep int) map[string]bool {
-	kept := map[string]bool{}
-	for _, s := range list {
-		if s.Err == nil && len(kept) < keep {
-			kept[s.ID] = true
-		}
-	}
-	return kept
 }

@@ -84,12 +84,12 @@ func checkSnapshots(t *testing.T, s store.Snapshots) {
 	if l := list(t, s); len(l) != 0 {
 		t.Fatalf("an empty store lists %v", l)
 	}
-	old := finished(t, s, 9, "o")
 	half := unfinished(t, s, 2000, "half")
-	newest := finished(t, s, 1000, "first ", "second")
-	if err := s.Prune(t.Context(), 3); err != nil {
+	if err := s.Prune(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
+	old := finished(t, s, 9, "o")
+	newest := finished(t, s, 1000, "first ", "second")
 	// Prune deletes what is unfinished: a crash at any chunk looks like that.
 	if err := s.Read(t.Context(), half.ID, func(c []byte) error { return fmt.Errorf("still there: %q", c) }); err != nil {
 		t.Error(err)
@@ -105,7 +105,7 @@ func checkSnapshots(t *testing.T, s store.Snapshots) {
 	if err := s.Read(t.Context(), newest.ID, func([]byte) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("the callee's error came back as %v", err)
 	}
-	if err := s.Prune(t.Context(), 1); err != nil {
+	if err := s.Prune(t.Context(), newest.ID); err != nil {
 		t.Fatal(err)
 	}
 	if l := list(t, s); len(l) != 1 || l[0].ID != newest.ID || content(t, s, newest.ID) != "first second" {
@@ -160,10 +160,10 @@ func TestWhatACrashLeavesOfASnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Prune(t.Context(), 0); err != nil {
+	if err := other.Prune(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Prune(t.Context(), 1); err != nil {
+	if err := s.Prune(t.Context(), bare.ID); err != nil {
 		t.Fatal(err)
 	}
 	info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter(">"))
@@ -207,7 +207,7 @@ func TestDamagedDescriptions(t *testing.T) {
 			t.Fatalf("byte %d: listed %+v", i, l)
 		}
 	}
-	if err := s.Prune(t.Context(), 2); err != nil {
+	if err := s.Prune(t.Context(), whole.ID); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -233,7 +233,7 @@ func TestSnapshotsFull(t *testing.T) {
 	if got := content(t, s, keep.ID); got != "keep" {
 		t.Errorf("what was there before is now %q", got)
 	}
-	if err := s.Prune(t.Context(), 1); err != nil {
+	if err := s.Prune(t.Context(), keep.ID); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 4 {

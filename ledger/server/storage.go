@@ -84,17 +84,17 @@ func (e *embeddedNATS) storageError(stream string) error {
 func (s *Server) watchDerived(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for wasFull := false; ; {
+	for failedWhileFull := false; ; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
 		}
-		full := s.writer.Stats().StorageFull
-		wasFull = wasFull || full
-		switch err := s.nats.storageError(""); {
+		full, err := s.writer.Stats().StorageFull, s.nats.storageError("")
+		failedWhileFull = err != nil && (full || failedWhileFull)
+		switch {
 		case err == nil || full:
-		case wasFull && s.nats.storageError(store.StreamLog(partition)) == nil:
+		case failedWhileFull && s.nats.storageError(store.StreamLog(partition)) == nil:
 			return fmt.Errorf("start again to go on with a stream that failed while the storage was full: %w", err)
 		default:
 			return s.failed(err)

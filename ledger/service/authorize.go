@@ -89,8 +89,11 @@ type many struct {
 
 	mu     sync.Mutex       // guards all below
 	failed *events.Error    // an error that concerns the ledger, not an item
-	last   *events.Position // of the last item that was decided
+	last   *events.Position // the newest of all items
 }
+
+// lanes spreads arrays over the lanes of the intake.
+var lanes atomic.Uint32
 
 func (s *Service) authorizeMany(r *request) {
 	if len(r.body) > MaxAuthorizeBytes {
@@ -109,12 +112,14 @@ func (s *Service) authorizeMany(r *request) {
 	}
 	m := &many{r: r, answers: make([]*ledger.Answer, len(items))}
 	m.left.Store(int64(len(items)))
+	lane := uint16(1 + lanes.Add(1)%1024) // all in one: they are decided in order
 	for i, item := range items {
 		req, err := s.decodeAuthorize(r, item, false)
 		if err != nil {
 			m.done(i, &ledger.Answer{Code: err.Code, Message: err.Message})
 			continue
 		}
+		req.Lane = lane
 		req.Done = func(reply *writer.Reply) { m.reply(i, reply) }
 		s.cfg.Writer.Submit(req)
 	}
@@ -143,7 +148,10 @@ func (m *many) reply(i int, reply *writer.Reply) {
 	if reply.Err == nil {
 		at := reply.Position
 		m.mu.Lock()
-		m.last = &at
+		// A first answer that is given again comes from long ago.
+		if m.last == nil || at.Sequence > m.last.Sequence || at.Sequence == m.last.Sequence && at.Index > m.last.Index {
+			m.last = &at
+		}
 		m.mu.Unlock()
 		m.done(i, withPosition(reply))
 		return

@@ -56,6 +56,10 @@ const acceptClock = "ledger.accept_clock"
 // ledgerCommand handles keyledger.cmd._.ledger.<verb>: an operator's word to the writer,
 // which is no event.
 func (s *Service) ledgerCommand(r *request, verb string) {
+	if len(r.body) > MaxCommandBytes {
+		r.fail(errTooLarge(len(r.body), MaxCommandBytes))
+		return
+	}
 	if verb != acceptClock {
 		r.fail(errUnknownVerb("command of the ledger itself", verb, []string{acceptClock}))
 		return

@@ -35,8 +35,9 @@ func (w *Writer) fireDue() {
 			CommandID: ulid.Make(), Command: commandTimer, Account: event.Account, Actor: actorSelf,
 			Outcome: events.OK, Events: []events.Event{event},
 		})
-		if err != nil { // cannot be: the event that made the key was larger
-			w.log.Error("cannot write what fell due", "type", event.Type, "subject", event.Subject, "error", err)
+		if err != nil { // the log filled up this moment
+			w.state.Undue(&event)
+			return
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyledger/keyledger/events"
@@ -51,7 +52,7 @@ func (g *group) full() bool {
 	return len(g.commit.Entries) >= store.MaxCommitEntries || g.closed || len(g.waiting) >= 4*store.MaxCommitEntries
 }
 
-// sequence is where the open group will stand.
+// nextSequence is where the open group will stand.
 func (w *Writer) nextSequence() uint64 { return w.sent.Sequence + 1 }
 
 // serve decides and commits until ctx ends (nil), or until the outcome of an append is
@@ -80,6 +81,7 @@ func (w *Writer) serve(ctx context.Context) error {
 					break
 				}
 			}
+			clear(batch)
 		}
 		if w.inFlight == nil && !w.linger.holds(len(w.open.waiting)) {
 			w.flush()
@@ -114,7 +116,7 @@ func (w *Writer) finish() error {
 	}
 	for w.inFlight != nil {
 		if err := w.acknowledged(<-w.acks); err != nil {
-			return nil // the caller gets no answer, which always means unknown
+			return nil // its callers are told that the outcome is unknown
 		}
 		w.flush()
 	}
@@ -122,11 +124,11 @@ func (w *Writer) finish() error {
 }
 
 func (w *Writer) openGroup() {
-	likely := w.linger.last + w.linger.last/4
+	likely := w.linger.last + w.linger.last/4 // a little more than last time
 	w.open = &group{
 		commit: store.Commit{
 			Partition: w.cfg.Partition, Epoch: w.chain.Epoch, Writer: w.id, Time: w.now(),
-			Entries: make([]store.Entry, 0, min(likely, store.MaxCommitEntries)),
+			Entries: make([]store.Entry, 0, min(w.entries+w.entries/4, store.MaxCommitEntries)),
 		},
 		entries: w.spare.entries[:0],
 		waiting: make([]pending, 0, likely),
@@ -301,6 +303,7 @@ func (w *Writer) flush() {
 		w.answers <- g.waiting
 		return
 	}
+	w.entries = len(g.commit.Entries)
 	w.seal(&g.commit, g)
 	w.inFlight = g
 	w.sent = store.ChainAt(&g.commit)
@@ -339,7 +342,10 @@ func (w *Writer) acknowledged(a ack) error {
 			w.log.Error("cannot write the head witness", "error", err)
 		}
 	}
-	w.cfg.Tail.Push(c)
+	// A copy: a commit that is kept must not keep its group, and so every request in it.
+	kept := *c
+	kept.Entries = slices.Clip(kept.Entries)
+	w.cfg.Tail.Push(&kept)
 	w.answerGroup(a.group)
 	w.count(c)
 	return nil

@@ -1,9 +1,12 @@
 package writer
 
 import (
+	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -56,5 +59,56 @@ func TestGroupsFillUp(t *testing.T) {
 	}
 	if len(seen) != n {
 		t.Errorf("%d of %d accounts are in the log", len(seen), n)
+	}
+}
+
+// TestTheTailKeepsNoRequests: a commit that readers may still want keeps neither its
+// group nor the requests in it.
+func TestTheTailKeepsNoRequests(t *testing.T) {
+	f := run(t, new(store.Memory), newClock())
+	f.must("acme", "account.open", &ledger.OpenAccount{})
+	gone := make(chan struct{})
+	func() {
+		cmd := &ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 1}
+		runtime.AddCleanup(cmd, func(gone chan struct{}) { close(gone) }, gone)
+		f.must("acme", "credit.grant", cmd)
+	}()
+	f.must("acme", "credit.debit", debit(1)) // the group before it was answered
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		runtime.GC()
+		select {
+		case <-gone:
+		default:
+			if time.Now().Before(deadline) {
+				continue
+			}
+			t.Error("the command is still in memory")
+		}
+		break
+	}
+	end := f.w.cfg.Tail.End()
+	if c, err := f.w.cfg.Tail.Commit(t.Context(), end.Sequence-1); err != nil || c.Entries[0].Command != "credit.grant" {
+		t.Errorf("the tail has %+v, %v", c, err)
+	}
+	if err := f.end(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTakeoverWaitsForItsWitnesses: a look-up that fails is tried again; it is no reason to
+// stop.
+func TestTakeoverWaitsForItsWitnesses(t *testing.T) {
+	asked := 0
+	f := run(t, new(store.Memory), newClock(), func(cfg *Config) {
+		cfg.Witnesses = func(context.Context) ([]Witness, error) {
+			if asked++; asked < 3 {
+				return nil, context.DeadlineExceeded
+			}
+			return nil, nil
+		}
+	})
+	f.funded("acme", 1)
+	if err := f.end(); err != nil || asked != 3 {
+		t.Errorf("stopped with %v after %d look-ups", err, asked)
 	}
 }

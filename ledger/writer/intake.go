@@ -6,7 +6,8 @@ import (
 )
 
 const (
-	// intakeLanes is over how many lanes the accounts are spread.
+	// intakeLanes is over how many lanes the accounts are spread. One more is for secrets
+	// that nobody was given: whoever tries them out waits behind himself.
 	intakeLanes = 256
 	// maxWaitingBytes bounds the bodies of the requests that wait.
 	maxWaitingBytes = 256 << 20
@@ -29,7 +30,7 @@ type intake struct {
 
 	mu     sync.Mutex // guards all below
 	front  []*Request // before all lanes, past the limit
-	lanes  [intakeLanes]lane
+	lanes  [intakeLanes + 1]lane
 	active []int // lanes that hold something; the next to be served is first
 	count  int   // requests in all
 	bytes  int   // of their bodies
@@ -66,12 +67,19 @@ func newIntake(limit int) intake {
 }
 
 // laneOf is the lane of a request's account. An authorisation does not know its account,
-// but its secret holds the account's slot.
+// but its secret holds the account's slot, under a checksum.
 func (q *intake) laneOf(req *Request) int {
-	if req.Authorize != nil {
-		return int(req.Authorize.Slot()) % intakeLanes
+	if req.Lane != 0 {
+		return int(req.Lane) % intakeLanes
 	}
-	return int(maphash.String(q.seed, req.Account) % intakeLanes)
+	if req.Authorize == nil {
+		return int(maphash.String(q.seed, req.Account) % intakeLanes)
+	}
+	slot, ok := req.Authorize.Slot()
+	if !ok {
+		return intakeLanes
+	}
+	return int(slot) % intakeLanes
 }
 
 // put adds a request, or says that there is no room.

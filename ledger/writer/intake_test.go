@@ -2,9 +2,12 @@ package writer
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/keyledger/keyledger/ledger"
 )
 
 // lanesOf returns n accounts that do not share a lane.
@@ -179,5 +182,21 @@ func BenchmarkIntake(b *testing.B) {
 			q.put(req)
 		}
 		batch = q.take(1000, batch)
+	}
+}
+
+// TestIntakeLanes: what must be decided in order shares a lane, and secrets that nobody
+// was given share none with an account.
+func TestIntakeLanes(t *testing.T) {
+	q := newIntake(10)
+	junk := &ledger.Authorize{Secret: "kl_test_" + strings.Repeat("0", 79)}
+	if err := junk.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if at := q.laneOf(&Request{Authorize: junk}); at != intakeLanes {
+		t.Errorf("a secret that was never given out has lane %d", at)
+	}
+	if q.laneOf(&Request{Lane: 7, Account: "a"}) != q.laneOf(&Request{Lane: 7, Authorize: junk}) {
+		t.Error("requests of one lane have two")
 	}
 }

@@ -81,7 +81,7 @@ func (s *slab) give(n uint32) {
 const bucketsPerSlot = 3
 
 // index finds slots by account and id: linear hashing with chains through the slots. It
-// has one bucket a receipt and grows by splitting one bucket at a time (Litwin, 1980), so
+// has three buckets a receipt and grows by splitting one bucket at a time (Litwin, 1980), so
 // no addition pays for a rehash of all. It never shrinks: the budget bounds it.
 type index struct {
 	seed  maphash.Seed // unknown to callers, so nobody can make long chains

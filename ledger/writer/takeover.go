@@ -38,20 +38,25 @@ const (
 func (w *Writer) takeover(ctx context.Context, lost []*group) error {
 	// Accounts in an unfinished snapshot may reflect what the log never gets.
 	w.snapshots.endWalk(w.snapshots.pause)
-	list, err := w.listSnapshots(ctx)
-	if err != nil {
-		return err
-	}
-	witnesses, err := w.witnesses(ctx, list)
-	if err != nil {
-		return err
-	}
-	began, base := time.Now(), w.restore(ctx, list)
-	chain := base
-	var confirmed = map[store.Nonce]bool{}
-	pause := takeoverPause
+	var (
+		began     = time.Now()
+		looked    bool // for snapshots and witnesses
+		witnesses []Witness
+		base      store.Chain
+		chain     store.Chain
+		confirmed = map[store.Nonce]bool{}
+		pause     = takeoverPause
+	)
 	for {
-		err := w.readAndClaim(ctx, &chain, witnesses, lost, confirmed)
+		var err error
+		if !looked {
+			if witnesses, base, err = w.lookUp(ctx); err == nil {
+				looked, chain = true, base
+			}
+		}
+		if err == nil {
+			err = w.readAndClaim(ctx, &chain, witnesses, lost, confirmed)
+		}
 		if err == nil {
 			break
 		}
@@ -65,11 +70,7 @@ func (w *Writer) takeover(ctx context.Context, lost []*group) error {
 		} else {
 			w.log.Warn("cannot take the partition over yet", "error", err)
 		}
-		now := w.forDeadlines()
-		for _, g := range lost {
-			w.expireGroup(g, now)
-		}
-		w.expireQueue(now)
+		w.expireLost(lost)
 		if w.pause(ctx, pause); ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -82,6 +83,29 @@ func (w *Writer) takeover(ctx context.Context, lost []*group) error {
 	w.cfg.Tail.Reset(chain)
 	w.settle(lost, confirmed)
 	return nil
+}
+
+// lookUp asks the witnesses and reads the newest snapshot that is whole. It returns where
+// the replay goes on from.
+func (w *Writer) lookUp(ctx context.Context) ([]Witness, store.Chain, error) {
+	list, err := w.listSnapshots(ctx)
+	if err != nil {
+		return nil, store.Chain{}, err
+	}
+	witnesses, err := w.witnesses(ctx, list)
+	if err != nil {
+		return nil, store.Chain{}, err
+	}
+	return witnesses, w.restore(ctx, list), nil
+}
+
+// expireLost answers callers whose deadline passes while the partition is not ours.
+func (w *Writer) expireLost(lost []*group) {
+	now := w.forDeadlines()
+	for _, g := range lost {
+		w.expireGroup(g, now)
+	}
+	w.expireQueue(now)
 }
 
 // readAndClaim reads the log to its end and appends "epoch started". The chain and the
@@ -98,13 +122,19 @@ func (w *Writer) readAndClaim(ctx context.Context, chain *store.Chain, witnesses
 	if err := w.checkBehind(ctx, chain, witnesses); err != nil {
 		return err
 	}
-	progress := progress{log: w.log, last: time.Now(), at: *chain}
+	swept := time.Now()
+	progress := progress{log: w.log, last: swept, at: *chain}
 	err = store.ReadChecked(ctx, w.cfg.Log, chain, last, func(c *store.Commit) error {
 		if err := checkHash(witnesses, c); err != nil {
 			return err
 		}
 		w.fold(c)
-		progress.passed(time.Now(), *chain, last)
+		now := time.Now()
+		progress.passed(now, *chain, last)
+		if now.Sub(swept) > sweepEvery {
+			swept = now
+			w.expireLost(lost)
+		}
 		for _, g := range lost {
 			if g.commit.Nonce == c.Nonce {
 				confirmed[c.Nonce] = true

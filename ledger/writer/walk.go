@@ -37,9 +37,6 @@ const (
 	// snapshotBytesPerSecond is how fast a snapshot is written, so that the log's fsyncs
 	// never wait behind it: a million accounts take less than a minute.
 	snapshotBytesPerSecond = 16 << 20
-	// snapshotsKept is how many finished snapshots are kept beside the one that is being
-	// written: for the case that it turns out to be damaged.
-	snapshotsKept = 1
 	// retryPauses is how many pauses there are after one that could not be stored.
 	retryPauses = 10
 )
@@ -229,7 +226,7 @@ func (s *snapshots) keep(ctx context.Context) error {
 	for next := range s.slices {
 		snapshot := &next.walk.snapshot
 		if doing == nil || doing.snapshot != snapshot {
-			doing = &storing{store: s.store, snapshot: snapshot, sum: sha256.New(), pace: pace, enough: s.chunk}
+			doing = &storing{store: s.store, snapshot: snapshot, keep: s.newest.Load(), sum: sha256.New(), pace: pace, enough: s.chunk}
 		}
 		if s.failed.Load() != snapshot {
 			if err := s.take(ctx, doing, &next); err != nil {
@@ -263,6 +260,7 @@ func (s *snapshots) take(ctx context.Context, doing *storing, next *slice) error
 type storing struct {
 	store    store.Snapshots
 	snapshot *store.Snapshot
+	keep     *store.Snapshot // the one before it, nil for none
 	pace     *rate.Limiter
 	sum      hash.Hash // over all bytes
 	chunk    []byte    // not stored yet
@@ -273,9 +271,14 @@ type storing struct {
 // add stores bytes, by whole chunks.
 func (d *storing) add(ctx context.Context, b []byte) error {
 	if !d.begun {
-		// Room is made first: what a stop or a failure left unfinished goes, and all but the
-		// newest finished one. If we stop right here, that one is there.
-		if err := d.store.Prune(ctx, snapshotsKept); err != nil {
+		// Room is made first: what a stop or a failure left unfinished goes, and every
+		// finished one but that which was last made or started from, which is known to be
+		// whole. If we stop right here, that one is there.
+		keep := ""
+		if d.keep != nil {
+			keep = d.keep.ID
+		}
+		if err := d.store.Prune(ctx, keep); err != nil {
 			return err
 		}
 		d.begun = true

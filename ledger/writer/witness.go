@@ -47,6 +47,10 @@ func CheckWitnesses(ctx context.Context, log store.Log, end *store.Chain, dir st
 		if err != nil {
 			return nil, fmt.Errorf("compare with the %s: %w", witness.Name, err)
 		}
+		if commit.Sequence != witness.Sequence {
+			return nil, fmt.Errorf("compare with the %s: %w", witness.Name, &store.DamageError{
+				Partition: end.Partition, Sequence: witness.Sequence, Reason: fmt.Sprintf("it was written to follow sequence %d", commit.PrevSequence)})
+		}
 		if err := checkHash(witnesses, commit); err != nil {
 			return nil, err
 		}

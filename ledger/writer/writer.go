@@ -92,8 +92,12 @@ type Request struct {
 	Actor     string
 	Deadline  time.Time
 
-	// Done gets the reply, exactly once, on a goroutine of the writer's; it must not
-	// block.
+	// Lane, when not 0, puts the request behind all others of that lane and before those
+	// that come after it: requests that must be decided in order share one.
+	Lane uint16
+
+	// Done gets the reply, exactly once, on a goroutine of the writer's or of Submit's
+	// caller; it must not block.
 	Done func(*Reply)
 }
 
@@ -157,6 +161,7 @@ type Writer struct {
 	open     *group      // being filled
 	inFlight *group      // appended, not acknowledged; nil when none
 	spare    buffers     // of the last group that was acknowledged
+	entries  int         // in the last commit
 	linger   linger
 	clock    clockGuard
 	zero     time.Time // of the monotonic clock, on the wall clock at New
@@ -342,10 +347,14 @@ func (w *Writer) appender() error {
 	return nil
 }
 
-// answerer gives replies out, beside the writer's work.
+// maxReplays is how many first answers are looked up in the log at once.
+const maxReplays = 64
+
+// answerer gives replies out, beside the writer's work. It never waits for a look-up: the
+// writer would wait for it, and everybody for the writer.
 func (w *Writer) answerer() error {
 	var replays errgroup.Group
-	replays.SetLimit(8)
+	replays.SetLimit(maxReplays)
 	for batch := range w.answers {
 		for i := range batch {
 			p := &batch[i]
@@ -353,11 +362,8 @@ func (w *Writer) answerer() error {
 			case p.answered:
 			case p.replay == nil:
 				p.req.Done(&p.reply)
-			default:
-				replays.Go(func() error {
-					w.replay(p)
-					return nil
-				})
+			case !replays.TryGo(func() error { w.replay(p); return nil }):
+				p.req.Done(&Reply{Err: events.Errorf(events.Unavailable, "this was done before, but too many first answers are being looked up; try again with the same id")})
 			}
 		}
 	}

@@ -121,11 +121,12 @@ func (m *mutant) overlay(dir string) (string, error) {
 func runTest(t *testing.T, m mutant, overlay string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-overlay", overlay,
-		"-timeout", testTimeout.String(), "-run", "^"+m.test+"$", m.pkg)
+	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout", testTimeout.String(), "-run", "^"+m.test+"$", m.pkg)
 	cmd.Dir = root
+	// Some tests build the program: a flag of ours would not reach that build.
+	cmd.Env = append(os.Environ(), "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -overlay="+overlay))
 	if m.test == "TestWriterIsLinearizable" { // which stops at the first history that is not
-		cmd.Env = append(os.Environ(), "KEYLEDGER_FAULTS_ROUNDS=20")
+		cmd.Env = append(cmd.Env, "KEYLEDGER_FAULTS_ROUNDS=20")
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -22,6 +22,9 @@ const (
 	chain     = "events/store/chain.go"
 	embedded  = "ledger/server/embedded.go"
 	datadir   = "ledger/server/datadir.go"
+	storage   = "ledger/writer/storage.go"
+	restore   = "ledger/writer/restore.go"
+	walk      = "ledger/writer/walk.go"
 
 	writerTests = "./ledger/writer"
 	storeTests  = "./events/store"
@@ -60,7 +63,12 @@ var (
 	decideAgain = edit{takeover, "if g.message != nil && confirmed[g.commit.Nonce] {", "if false {"}
 	noReceipts  = edit{group, "if req.Receipt && w.answeredBefore(p, req.Account) {", "if false {"}
 	noEpoch     = edit{takeover, "return w.claim(ctx, chain)", "w.chain = *chain\n	return nil"}
-	ignoreAck   = edit{group, "if a.sequence != c.Sequence {", "if false {"}
+	noSync      = edit{datadir, "if err := syncTree(path, (*os.File).Sync); err != nil {", "if err := error(nil); err != nil {"}
+	lazy        = []edit{
+		{embedded, "SyncAlways:             !opts.LazySync,", "SyncAlways:             false,"},
+		{embedded, "if !config.SyncAlways && !lazyAllowed {", "if false {"},
+	}
+	ignoreAck = edit{group, "if a.sequence != c.Sequence {", "if false {"}
 )
 
 var table = []mutant{
@@ -102,10 +110,8 @@ var table = []mutant{
 `},
 		{writing, "	for g := range w.appends {\n", "	for g := range w.appends {\n		go func() {\n"},
 	}},
-	{"lazy sync", "TestSyncAlwaysUnlessAllowed", serverTests, []edit{
-		{embedded, "SyncAlways:             !opts.LazySync,", "SyncAlways:             false,"},
-		{embedded, "if !config.SyncAlways && !lazyAllowed {", "if false {"},
-	}},
+	{"lazy sync", "TestSyncAlwaysUnlessAllowed", serverTests, lazy},
+	{"lazy sync, when the power is cut", "TestPowerCut", faultTests, lazy},
 	{"serve although syncs are lazy", "TestSyncAlwaysUnlessAllowed", serverTests, []edit{{embedded, "if !config.SyncAlways && !lazyAllowed {", "if false {"}}},
 	{"no hash check", "TestEveryBitCounts", storeTests, []edit{{commit, "if sha256.Sum256(body) != Hash(sum) {", "if false {"}}},
 	{"no check of the previous hash", "TestChainFindsDamage", storeTests, []edit{{chain, "case commit.PrevHash != c.Hash:", "case false:"}}},
@@ -117,7 +123,20 @@ var table = []mutant{
 	}},
 	{"no witness of the log's length", "TestWitnesses", writerTests, []edit{{takeover, "if witness.Sequence > end.Sequence {", "if false {"}}},
 	{"no witness of the log's hash", "TestWitnesses", writerTests, []edit{{takeover, "if witness.Sequence == c.Sequence && witness.Hash != nil && *witness.Hash != c.Hash {", "if false {"}}},
-	{"no fsync at start", "TestDataDirWithAMissingVolume", serverTests, []edit{{datadir, "if err := syncTree(path, (*os.File).Sync); err != nil {", "if err := error(nil); err != nil {"}}},
+	{"no fsync at start", "TestDataDirWithAMissingVolume", serverTests, []edit{noSync}},
+	{"no fsync at start, when the power is cut", "TestServedAfterKillNineSurvivesPowerCut", faultTests, []edit{noSync}},
 	{"evict receipts early", "TestForgottenReceiptIsExpired", writerTests, []edit{{receipts, "limit := now - milliseconds(receiptHorizon+idAhead)", "limit := now - milliseconds(receiptHorizon)"}}},
+	{"no floor of the receipts' horizon", "TestTheFloorOfTheHorizon", writerTests, []edit{{receipts, "case horizon < milliseconds(receiptFloor):", "case false:"}}},
+	{"no fairness of receipts", "TestAFloodShortensItsOwnHorizonOnly", writerTests, []edit{{receipts, "r.forget(r.most())", "r.forget(r.enter(account))"}}},
+	{"no fairness of the intake", "TestIntakeLeavesRoom", writerTests, []edit{{"ledger/writer/intake.go", "l.len() >= q.limit-q.count", "q.count >= q.limit"}}},
+	{"no clock guard", "TestClockJumps", writerTests, []edit{{"ledger/writer/clock.go", "off > tolerance || off < -tolerance", "false && off > tolerance"}}},
+	{"forget that an expiry was told", "TestTimerAfterDowntime", writerTests, []edit{{"ledger/key.go", "expired := eventType == \"key.expired\"", "expired := false"}}},
+	{"no reserve in the log", "TestTooFullForATakeover", writerTests, []edit{{storage, "return min(reserveBytes, limit/10)", "return 0 * limit"}}},
+	{"go on after the storage failed", "TestStorageFailureEnds", writerTests, []edit{{storage, "case errors.Is(err, ErrStorageFailed):\n		return err", "case errors.Is(err, ErrStorageFailed):\n		return nil"}}},
+	{"fold again what a snapshot holds", "TestSnapshotAndTailAreTheLog", writerTests, []edit{{takeover, "if c.Sequence > w.stamps[e.Events[j].Account] {", "if true {"}}},
+	{"stamp with the acknowledged end", "TestStampsAreAheadOfTheAcknowledgement", writerTests, []edit{{walk, "k.end = w.sent\n", "k.end = w.chain\n"}}},
+	{"finish a snapshot before its end is acknowledged", "TestStampsAreAheadOfTheAcknowledgement", writerTests, []edit{{walk, "case k.next == k.accounts && w.chain.Sequence < k.end.Sequence:", "case false:"}}},
+	{"no look at a snapshot's base", "TestUnusableSnapshotsAreSkipped", writerTests, []edit{{restore, "case store.ChainAt(c) != base:", "case false:"}}},
+	{"no check whose log it is", "TestLogOfAnotherLedger", serverTests, []edit{{"ledger/server/identity.go", "return identity, true, true, identity.Check(own)", "return identity, true, true, nil"}}},
 	{"forget what was evicted", "TestReceiptLimitShortensTheHorizon", writerTests, []edit{{receipts, "	a.forgotten = max(a.forgotten, at)\n", ""}}},
 }
