@@ -379,9 +379,9 @@ func TestDamageIsLeftAsItIs(t *testing.T) {
 	for range rounds(t, 5) {
 		n := r.IntN(len(s.commits) - 1)
 		// Anywhere in the commit: what stands around it is NATS', and a witness's to find.
-		subject := store.SubjectLog(0)
 		hash := bytes.Index(block, s.commits[n].Hash[:])
-		begin := bytes.LastIndex(block[:hash], []byte(subject)) + len(subject)
+		record := bytes.LastIndex(block[:hash], []byte(store.SubjectLog(0)))
+		begin := record + bytes.Index(block[record:], []byte("KLC"))
 		damaged := bytes.Clone(block)
 		damaged[begin+r.IntN(hash-begin)] ^= 1 << r.IntN(8)
 		for what, look := range map[string]func(string) error{
