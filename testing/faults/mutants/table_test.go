@@ -127,7 +127,7 @@ var table = []mutant{
 	{"no fsync at start, when the power is cut", "TestServedAfterKillNineSurvivesPowerCut", faultTests, []edit{noSync}},
 	{"evict receipts early", "TestForgottenReceiptIsExpired", writerTests, []edit{{receipts, "limit := now - milliseconds(receiptHorizon+idAhead)", "limit := now - milliseconds(receiptHorizon)"}}},
 	{"no floor of the receipts' horizon", "TestTheFloorOfTheHorizon", writerTests, []edit{{receipts, "case horizon < milliseconds(receiptFloor):", "case false:"}}},
-	{"no fairness of receipts", "TestAFloodShortensItsOwnHorizonOnly", writerTests, []edit{{receipts, "r.forget(r.most())", "r.forget(r.enter(account))"}}},
+	{"no fairness of receipts", "TestReceiptsAgainstANaiveModel", writerTests, []edit{{receipts, "r.forget(r.most())", "r.forget(r.enter(account))"}}},
 	{"no fairness of the intake", "TestIntakeLeavesRoom", writerTests, []edit{{"ledger/writer/intake.go", "l.len() >= q.limit-q.count", "q.count >= q.limit"}}},
 	{"no clock guard", "TestClockJumps", writerTests, []edit{{"ledger/writer/clock.go", "off > tolerance || off < -tolerance", "false && off > tolerance"}}},
 	{"forget that an expiry was told", "TestTimerAfterDowntime", writerTests, []edit{{"ledger/key.go", "expired := eventType == \"key.expired\"", "expired := false"}}},
