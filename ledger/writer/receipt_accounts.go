@@ -1,7 +1,6 @@
 package writer
 
 import (
-	"iter"
 	"math/bits"
 	"strings"
 
@@ -131,16 +130,4 @@ func (h *holders) most() uint32 {
 	n := h.rings[h.top]
 	h.rings[h.top] = h.at(n).after
 	return n
-}
-
-// accounts returns the accounts that have receipts or a mark. The store may change
-// meanwhile; an account that comes or goes meanwhile may be left out.
-func (h *holders) accounts() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for n := uint32(1); n <= h.used; n++ {
-			if account := h.at(n).account; account != "" && !yield(account) {
-				return
-			}
-		}
-	}
 }

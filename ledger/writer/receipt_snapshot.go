@@ -12,17 +12,12 @@ import (
 // idAndInput is the fixed part of a stored receipt.
 const idAndInput = 16 + 8
 
-// appendAccount appends what is remembered of an account in its stored form, nothing if
-// that is nothing: its mark, the number of receipts and the receipts, oldest first. A
-// receipt is: sequence and time of its commit, each less that of the receipt before it,
-// index of the entry, id (16 bytes), start of the input hash (8 bytes); about 30 bytes.
-func (r *receipts) appendAccount(b []byte, account string) []byte {
-	b, _ = r.appendSome(b, account, math.MaxUint32)
-	return b
-}
-
-// appendSome is appendAccount in pieces of at most so many receipts: it appends the next
-// piece and says whether more of the account are left. A receipt that comes meanwhile is
+// appendSome appends a piece of what is remembered of an account in its stored form,
+// nothing if that is nothing: its mark, the number of receipts in the piece and those
+// receipts, oldest first, at most so many. A receipt is: sequence and time of its commit,
+// each less that of the receipt before it, index of the entry, id (16 bytes), start of the
+// input hash (8 bytes); about 28 bytes. It says whether more of the account are left; the
+// next call goes on there. A receipt that comes meanwhile is
 // in a later piece; of those that are forgotten meanwhile some are in and the mark of the
 // last piece knows them.
 func (r *receipts) appendSome(b []byte, account string, most uint32) (piece []byte, more bool) {
@@ -53,17 +48,9 @@ func (r *receipts) appendSome(b []byte, account string, most uint32) (piece []by
 	return c.Bytes(), next != 0
 }
 
-// restoreAccount takes back what appendAccount wrote, into a store in which the account
-// has nothing. After an error the store must not be used. The budget holds here too:
-// what is too much for it is forgotten.
-func (r *receipts) restoreAccount(account string, b []byte) error {
-	if r.number(account) != 0 {
-		return fmt.Errorf("restore receipts of %s: it has some already", account)
-	}
-	return r.restoreMore(account, b)
-}
-
-// restoreMore is restoreAccount for the pieces of appendSome, one after the other.
+// restoreMore takes back the pieces of appendSome, one after the other. After an error
+// the store must not be used. The budget holds here too: what is too much for it is
+// forgotten.
 func (r *receipts) restoreMore(account string, b []byte) error {
 	if err := r.restore(account, b); err != nil {
 		return fmt.Errorf("restore receipts of %s: %w", account, err)

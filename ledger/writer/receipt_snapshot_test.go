@@ -3,6 +3,8 @@ package writer
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"testing"
@@ -134,4 +136,30 @@ func TestBadStoredReceipts(t *testing.T) {
 			r.appendAccount(nil, "acme")
 		}
 	})
+}
+
+// appendAccount appends all that is remembered of an account.
+func (r *receipts) appendAccount(b []byte, account string) []byte {
+	b, _ = r.appendSome(b, account, math.MaxUint32)
+	return b
+}
+
+// restoreAccount takes back what appendAccount wrote, of an account that has nothing yet.
+func (r *receipts) restoreAccount(account string, b []byte) error {
+	if r.number(account) != 0 {
+		return fmt.Errorf("restore receipts of %s: it has some already", account)
+	}
+	return r.restoreMore(account, b)
+}
+
+// accounts returns the accounts that have receipts or a mark. The store may change
+// meanwhile; an account that comes or goes meanwhile may be left out.
+func (h *holders) accounts() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for n := uint32(1); n <= h.used; n++ {
+			if account := h.at(n).account; account != "" && !yield(account) {
+				return
+			}
+		}
+	}
 }
