@@ -24,6 +24,7 @@ type Event struct {
 type Kind struct {
 	Name    string      // "<noun>.<verb>", stored: for ever
 	Version uint64      // of the payload; a reader refuses versions it does not know
+	Added   uint64      // how often members were added at the payload's end, which changes no version
 	New     func() Data // an empty payload
 	Meaning string
 
@@ -33,20 +34,39 @@ type Kind struct {
 // Catalog is every type of event, in one table. A new type is one line here and where
 // it is decided and evolved; feed, webhooks, replay and docs read it from here.
 var Catalog = []Kind{
-	{Name: "account.opened", Version: 1, New: newAccount, Meaning: "An account was opened: test works, live does not until it is enabled."},
-	{Name: "account.suspended", Version: 1, New: newAccount, Meaning: "An account was suspended: its keys are refused and it cannot spend."},
-	{Name: "account.resumed", Version: 1, New: newAccount, Meaning: "A suspended account works again."},
-	{Name: "account.environment_enabled", Version: 1, New: newAccount, Meaning: "An environment of an account was enabled."},
-	{Name: "account.products_set", Version: 1, New: newAccount, Meaning: "The products an account may use in an environment were set."},
-	{Name: "account.plan_set", Version: 1, New: newAccount, Meaning: "The terms an account buys under were set."},
-	{Name: "key.created", Version: 1, New: newKey, Meaning: "A key was created; its secret was shown once."},
-	{Name: "key.updated", Version: 1, New: newKey, Meaning: "A key's name, restrictions, expiry or metadata changed."},
-	{Name: "key.disabled", Version: 1, New: newKey, Meaning: "A key was disabled; it can be enabled again."},
-	{Name: "key.enabled", Version: 1, New: newKey, Meaning: "A disabled key works again."},
-	{Name: "key.revoked", Version: 1, New: newKey, Meaning: "A key was revoked, for ever."},
-	{Name: "key.expired", Version: 1, New: newKey, Meaning: "A key's expiry came; it is refused from that moment on, to the millisecond."},
-	{Name: "credit.granted", Version: 1, New: func() Data { return new(Granted) }, Meaning: "Credits were added to a balance."},
-	{Name: "credit.debited", Version: 1, New: func() Data { return new(Debited) }, Meaning: "Credits were taken from a balance."},
+	{Name: "account.opened", Version: 1, Added: 1, New: newAccount, Meaning: "An account was opened: test works, live does not until it is enabled."},
+	{Name: "account.updated", Version: 1, New: newAccount, Meaning: "An account's name, metadata or thresholds changed."},
+	{Name: "account.suspended", Version: 1, Added: 1, New: newAccount, Meaning: "An account was suspended: its keys are refused and it cannot spend."},
+	{Name: "account.resumed", Version: 1, Added: 1, New: newAccount, Meaning: "A suspended account works again."},
+	{Name: "account.closed", Version: 1, New: newAccount, Meaning: "An account was closed, for ever: its keys are refused and nothing moves."},
+	{Name: "account.environment_enabled", Version: 1, Added: 1, New: newAccount, Meaning: "An environment of an account was enabled."},
+	{Name: "account.environment_disabled", Version: 1, New: newAccount, Meaning: "An environment of an account was disabled: its keys are refused."},
+	{Name: "account.products_set", Version: 1, Added: 1, New: newAccount, Meaning: "The products an account may use in an environment were set."},
+	{Name: "account.plan_set", Version: 1, Added: 1, New: newAccount, Meaning: "The terms an account buys under were set."},
+	{Name: "key.created", Version: 1, Added: 1, New: newKey, Meaning: "A key was created; its secret was shown once."},
+	{Name: "key.imported", Version: 1, New: newKey, Meaning: "A key of another system was taken over; its secret works on."},
+	{Name: "key.updated", Version: 1, Added: 1, New: newKey, Meaning: "A key's name, restrictions, expiry or metadata changed."},
+	{Name: "key.disabled", Version: 1, Added: 1, New: newKey, Meaning: "A key was disabled; it can be enabled again."},
+	{Name: "key.enabled", Version: 1, Added: 1, New: newKey, Meaning: "A disabled key works again."},
+	{Name: "key.rotated", Version: 1, New: newKey, Meaning: "A key got a new secret, shown once; the old one works until the grace ends."},
+	{Name: "key.secret_retired", Version: 1, New: newKey, Meaning: "A rotated key's old secret stopped working."},
+	{Name: "key.revoked", Version: 1, Added: 1, New: newKey, Meaning: "A key was revoked, for ever."},
+	{Name: "key.expiring", Version: 1, New: newKey, Meaning: "A key will expire soon."},
+	{Name: "key.expired", Version: 1, Added: 1, New: newKey, Meaning: "A key's expiry came; it is refused from that moment on, to the millisecond."},
+	{Name: "credit.granted", Version: 1, Added: 1, New: func() Data { return new(Granted) }, Meaning: "Credits were added to a balance."},
+	{Name: "credit.debited", Version: 1, Added: 1, New: func() Data { return new(Debited) }, Meaning: "Credits were taken from a balance."},
+	{Name: "credit.refunded", Version: 1, New: func() Data { return new(Refunded) }, Meaning: "A debit, or a part of it, was given back."},
+	{Name: "credit.adjusted", Version: 1, New: func() Data { return new(Adjusted) }, Meaning: "A balance was corrected by hand."},
+	{Name: "credit.transferred", Version: 1, New: func() Data { return new(Transferred) }, Meaning: "Credits went from one account to another: an event for each, in one entry."},
+	{Name: "credit.expired", Version: 1, New: func() Data { return new(Expired) }, Meaning: "A grant's time was over; what was left of it is gone."},
+	{Name: "credit.replenished", Version: 1, New: func() Data { return new(Replenished) }, Meaning: "An allowance was set anew: a period began, or the plan changed."},
+	{Name: "credit.exchanged", Version: 1, New: func() Data { return new(Exchanged) }, Meaning: "One asset of a par pair stood in for the other, which ran short."},
+	{Name: "hold.placed", Version: 1, New: newHold, Meaning: "Credits were set aside."},
+	{Name: "hold.captured", Version: 1, New: newHold, Meaning: "A hold, or a part of it, was taken."},
+	{Name: "hold.released", Version: 1, New: newHold, Meaning: "What was still held was given back."},
+	{Name: "hold.expired", Version: 1, New: newHold, Meaning: "A hold's time was over; what was still held was given back."},
+	{Name: "balance.low", Version: 1, New: newAlert, Meaning: "What is available fell below a threshold."},
+	{Name: "balance.exhausted", Version: 1, New: newAlert, Meaning: "Nothing is available any more."},
 	{Name: "endpoint.registered", Version: 1, New: newEndpoint, Meaning: "A webhook endpoint was registered; its signing secret was shown once."},
 	{Name: "endpoint.paused", Version: 1, New: newEndpoint, Meaning: "Deliveries to an endpoint stopped; what it is owed stays owed."},
 	{Name: "endpoint.resumed", Version: 1, New: newEndpoint, Meaning: "Deliveries to an endpoint go on from where they stopped."},
@@ -57,6 +77,8 @@ var Catalog = []Kind{
 func newAccount() Data  { return new(Account) }
 func newKey() Data      { return new(Key) }
 func newEndpoint() Data { return new(Endpoint) }
+func newHold() Data     { return new(Held) }
+func newAlert() Data    { return new(Alert) }
 
 var byName = func() map[string]*Kind {
 	m := make(map[string]*Kind, len(Catalog))

@@ -152,7 +152,8 @@ var words = func() map[string]string {
 	m := map[string]string{}
 	for _, w := range []string{
 		"", Test, Live, Read, Write, Active, Standard, CurrentSecret, string(OK), Paid, Promotional,
-		"credits", "authorize", "credit.debit", "credit.grant", "key.create", "operator",
+		"authorize", "credit.debit", "credit.grant", "key.create", "operator",
+		OldSecret, AllowanceGrant, OverdraftGrant, Credits, Fiat, Crypto, Any, Day, Month, "UTC",
 	} {
 		m[w] = w
 	}
@@ -215,6 +216,29 @@ func (c *Coder) Strings(p *[]string) {
 	for i := range *p {
 		c.more()
 		c.String(&(*p)[i])
+	}
+}
+
+// list codes a list by the coder of its elements. Read, an empty one is nil.
+func list[T any](c *Coder, p *[]T, element func(*T, *Coder)) {
+	n := c.Len(len(*p))
+	if c.reading {
+		*p = nil
+		if n > 0 {
+			*p = make([]T, n)
+		}
+	}
+	for i := range *p {
+		c.more()
+		element(&(*p)[i], c)
+	}
+}
+
+// numbers is Map for a map that is nil when it is empty.
+func (c *Coder) numbers(p *map[string]int64) {
+	c.Map(p)
+	if len(*p) == 0 {
+		*p = nil
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/keyledger/keyledger/events"
@@ -19,21 +20,36 @@ func drawEvent(t *rapid.T) events.Event {
 	kind := events.Catalog[rapid.IntRange(0, len(events.Catalog)-1).Draw(t, "kind")]
 	data := kind.New()
 	drawInto(t, reflect.ValueOf(data).Elem(), kind.Name)
-	switch d := data.(type) { // what is not stored but follows from what is
-	case *events.Key:
-		d.LastUsedAt = 0
-	case *events.Granted:
-		d.Balance.Available = d.Balance.Posted - d.Balance.Held
-		d.Grant.Environment, d.Grant.Asset = d.Balance.Environment, d.Balance.Asset
-	case *events.Debited:
-		d.Balance.Available = d.Balance.Posted - d.Balance.Held
-		d.Debit.Environment, d.Debit.Asset = d.Balance.Environment, d.Balance.Asset
-	}
+	derive(reflect.ValueOf(data).Elem())
 	text := rapid.String()
 	return events.Event{
 		Type: kind.Name, Account: text.Draw(t, "account"), Environment: text.Draw(t, "environment"),
 		Subject: text.Draw(t, "subject"), Data: data,
 	}
+}
+
+// derive sets what is not stored but follows from what is: a key's last use, and of money
+// the environment, the asset and what is available.
+func derive(v reflect.Value) {
+	if used := v.FieldByName("LastUsedAt"); used.IsValid() {
+		used.SetZero()
+	}
+	for _, name := range []string{"From", "To"} {
+		if leg := v.FieldByName(name); leg.IsValid() && leg.Kind() == reflect.Struct {
+			derive(leg)
+			v.FieldByName("Environment").Set(leg.FieldByName("Balance").FieldByName("Environment"))
+		}
+	}
+	field := v.FieldByName("Balance")
+	if !field.IsValid() {
+		return
+	}
+	b := field.Addr().Interface().(*events.Balance)
+	b.Available = b.Posted - b.Held
+	if e := v.FieldByName("Environment"); e.IsValid() {
+		e.SetString(b.Environment)
+	}
+	v.FieldByName("Asset").SetString(b.Asset)
 }
 
 // drawInto fills v with what a decoder can return: byte strings are nil when empty,
@@ -62,7 +78,7 @@ func drawInto(t *rapid.T, v reflect.Value, name string) {
 			drawInto(t, v.Elem(), name)
 		}
 	case reflect.Map:
-		v.Set(reflect.ValueOf(rapid.MapOf(rapid.String(), rapid.Int64()).Draw(t, name)))
+		drawMap(t, v, name)
 	case reflect.Slice:
 		drawSlice(t, v, name)
 	default:
@@ -70,11 +86,24 @@ func drawInto(t *rapid.T, v reflect.Value, name string) {
 	}
 }
 
+func drawMap(t *rapid.T, v reflect.Value, name string) {
+	n := rapid.IntRange(0, 3).Draw(t, "length of "+name)
+	if n == 0 && name != "Per" {
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for range n {
+		element := reflect.New(v.Type().Elem()).Elem()
+		drawInto(t, element, name)
+		v.SetMapIndex(reflect.ValueOf(rapid.String().Draw(t, "name in "+name)), element)
+	}
+}
+
 func drawSlice(t *rapid.T, v reflect.Value, name string) {
 	n := rapid.IntRange(0, 4).Draw(t, "length of "+name)
 	element := v.Type().Elem().Kind()
 	switch {
-	case n == 0 && (element == reflect.Uint8 || element == reflect.Slice):
+	case n == 0 && (element == reflect.Uint8 || element == reflect.Slice || element == reflect.Struct):
 		return
 	case v.Type() == reflect.TypeFor[events.Products]() && rapid.Bool().Draw(t, name+" is nil"):
 		return
@@ -178,10 +207,19 @@ func halfRead(got, want reflect.Value, path string) []string {
 			return nil
 		}
 	}
+	if path == ".Debit.Drawn" && withoutTerms(got.Interface(), want.Interface()) {
+		return nil
+	}
 	if got.IsZero() || reflect.DeepEqual(got.Interface(), want.Interface()) || got.Kind() == reflect.Int64 {
 		return nil // a number may follow from others that are missing
 	}
 	return []string{path}
+}
+
+// withoutTerms says whether two lists of draws differ in terms alone: of a debit they stand
+// behind the rest, and the first program wrote none.
+func withoutTerms(got, want any) bool {
+	return cmp.Equal(got, want, cmpopts.IgnoreFields(events.Draw{}, "ExpiresAt", "Priority"))
 }
 
 // TestNestedLength: a payload's length is two bytes in place up to 16,383, and moved

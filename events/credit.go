@@ -1,6 +1,9 @@
 package events
 
-import "strconv"
+import (
+	"encoding/base64"
+	"strconv"
+)
 
 // Balance is the small balance that every money event and result carries: what one
 // account has of one asset in one environment. Available = Posted − Held.
@@ -41,6 +44,10 @@ type Grant struct {
 	Category    string `json:"category"` // Paid or Promotional
 	Reference   string `json:"reference,omitempty"`
 	CreatedAt   Time   `json:"created_at"`
+	ExpiresAt   Time   `json:"expires_at"` // null: never
+	// OverdraftPaid is the part of Amount that paid what the balance owed and never was
+	// there to be drawn.
+	OverdraftPaid int64 `json:"overdraft_paid,omitzero"`
 }
 
 // Categories of grants.
@@ -65,6 +72,8 @@ func (g *Granted) Code(c *Coder) {
 	c.Time(&g.CreatedAt)
 	g.Balance.code(c)
 	g.Environment, g.Asset = g.Balance.Environment, g.Balance.Asset
+	c.Time(&g.ExpiresAt)
+	c.Int(&g.OverdraftPaid)
 }
 
 // Debit is credit that was taken, and from which grants. Key, Product, Access, Units
@@ -83,15 +92,50 @@ type Debit struct {
 	SecretAge   string `json:"secret_age,omitempty"` // of a debit by authorize: CurrentSecret
 	Reference   string `json:"reference,omitempty"`
 	CreatedAt   Time   `json:"created_at"`
+
+	// Signature is the first 16 bytes of the SHA-256 of the signature that asked for the
+	// debit, SignedAt when it was made: they take nothing twice.
+	Signature []byte `json:"signature,omitempty"`
+	SignedAt  Time   `json:"signed_at,omitzero"`
 }
 
-// CurrentSecret is the secret_age of a key's newest secret.
-const CurrentSecret = "current"
+// What secret_age says of the secret that a key was used with.
+const (
+	CurrentSecret = "current" // the newest
+	OldSecret     = "old"     // the one before, within its grace
+)
 
-// Draw is the part of a debit that one grant paid.
+// Draw is an amount taken from one grant, or given back to it, with the grant's terms.
+// AllowanceGrant stands for the plan's allowance (ExpiresAt: the end of its period),
+// OverdraftGrant for what is not there: drawn, the balance owes it; given back, it is paid.
 type Draw struct {
-	Grant  string `json:"grant"`
-	Amount int64  `json:"amount"`
+	Grant     string `json:"grant"`
+	Amount    int64  `json:"amount"`
+	ExpiresAt Time   `json:"expires_at,omitzero"`
+	Priority  int64  `json:"priority,omitzero"`
+}
+
+// The names in a Draw that are no grant's id.
+const (
+	AllowanceGrant = "allowance"
+	OverdraftGrant = "overdraft"
+)
+
+// draws codes a list of draws with their terms.
+func draws(c *Coder, p *[]Draw) { list(c, p, (*Draw).code) }
+
+func (d *Draw) code(c *Coder) {
+	c.Word(&d.Grant)
+	c.more()
+	c.Int(&d.Amount)
+	c.more()
+	c.terms(d)
+}
+
+func (c *Coder) terms(d *Draw) {
+	c.Time(&d.ExpiresAt)
+	c.more()
+	c.Int(&d.Priority)
 }
 
 // AppendJSON appends the debit as its struct tags say.
@@ -112,6 +156,12 @@ func (d *Debit) appendMembers(b []byte) []byte {
 		}
 		b = AppendString(append(b, `{"grant":`...), d.Drawn[i].Grant)
 		b = strconv.AppendInt(append(b, `,"amount":`...), d.Drawn[i].Amount, 10)
+		if at := d.Drawn[i].ExpiresAt; at != 0 {
+			b = at.AppendJSON(append(b, `,"expires_at":`...))
+		}
+		if p := d.Drawn[i].Priority; p != 0 {
+			b = strconv.AppendInt(append(b, `,"priority":`...), p, 10)
+		}
 		b = append(b, '}')
 	}
 	b = append(b, `],`...)
@@ -124,7 +174,15 @@ func (d *Debit) appendMembers(b []byte) []byte {
 	b = appendMember(b, "ip", d.IP)
 	b = appendMember(b, "secret_age", d.SecretAge)
 	b = appendMember(b, "reference", d.Reference)
-	return d.CreatedAt.AppendJSON(append(b, `"created_at":`...))
+	b = d.CreatedAt.AppendJSON(append(b, `"created_at":`...))
+	if len(d.Signature) > 0 {
+		b = append(b, `,"signature":"`...)
+		b = append(base64.StdEncoding.AppendEncode(b, d.Signature), '"')
+	}
+	if d.SignedAt != 0 {
+		b = d.SignedAt.AppendJSON(append(b, `,"signed_at":`...))
+	}
+	return b
 }
 
 // Debited is the data of credit.debited.
@@ -144,12 +202,12 @@ func (d *Debited) Code(c *Coder) {
 	c.String(&d.ID)
 	c.Int(&d.Amount)
 	n := c.Len(len(d.Drawn))
-	if c.reading {
+	if c.reading && n > 0 {
 		d.Drawn = make([]Draw, n)
 	}
 	for i := range d.Drawn {
 		c.more()
-		c.String(&d.Drawn[i].Grant)
+		c.Word(&d.Drawn[i].Grant)
 		c.more()
 		c.Int(&d.Drawn[i].Amount)
 	}
@@ -163,4 +221,23 @@ func (d *Debited) Code(c *Coder) {
 	c.Time(&d.CreatedAt)
 	d.Balance.code(c)
 	d.Environment, d.Asset = d.Balance.Environment, d.Balance.Asset
+	d.codeTerms(c)
+	c.Blob(&d.Signature)
+	c.Time(&d.SignedAt)
+}
+
+// codeTerms codes the terms of what was drawn, where any has some.
+func (d *Debited) codeTerms(c *Coder) {
+	terms := false
+	for i := range d.Drawn {
+		terms = terms || d.Drawn[i].ExpiresAt != 0 || d.Drawn[i].Priority != 0
+	}
+	c.Bool(&terms)
+	if !terms {
+		return
+	}
+	for i := range d.Drawn {
+		c.more()
+		c.terms(&d.Drawn[i])
+	}
 }

@@ -33,6 +33,7 @@ const (
 	sampleKey      = "key_01JD9Z3W8X4T6V2QK7M5N0PRSB"
 	sampleGrant    = "grant_01JD9Z3W8X4T6V2QK7M5N0PRSC"
 	sampleDebit    = "debit_01JD9Z3W8X4T6V2QK7M5N0PRSD"
+	sampleHold     = "hold_01JD9Z3W8X4T6V2QK7M5N0PRSG"
 	sampleEndpoint = "endpoint_01JD9Z3W8X4T6V2QK7M5N0PRSE"
 
 	sampleTime  = events.Time(1_732_233_600_123) // 2024-11-22T00:00:00.123Z
@@ -46,11 +47,19 @@ var samples = map[string]struct {
 	environment, subject string
 	data                 func() events.Data
 }{
-	"account":        {"", "", func() events.Data { return account() }},
-	"key":            {events.Live, sampleKey, func() events.Data { return key() }},
-	"credit.granted": {events.Test, "", func() events.Data { return granted() }},
-	"credit.debited": {events.Test, sampleKey, func() events.Data { return debited() }},
-	"endpoint":       {events.Live, sampleEndpoint, func() events.Data { return endpoint() }},
+	"account":            {"", "", func() events.Data { return account() }},
+	"key":                {events.Live, sampleKey, func() events.Data { return key() }},
+	"credit.granted":     {events.Test, "", func() events.Data { return granted() }},
+	"credit.debited":     {events.Test, sampleKey, func() events.Data { return debited() }},
+	"credit.refunded":    {events.Test, sampleKey, func() events.Data { return refunded() }},
+	"credit.adjusted":    {events.Test, "", func() events.Data { return adjusted() }},
+	"credit.transferred": {events.Test, "", func() events.Data { return transferred() }},
+	"credit.expired":     {events.Test, "", func() events.Data { return expired() }},
+	"credit.replenished": {events.Test, "", func() events.Data { return replenished() }},
+	"credit.exchanged":   {events.Test, "", func() events.Data { return exchanged() }},
+	"hold":               {events.Test, sampleHold, func() events.Data { return held() }},
+	"balance":            {events.Test, "", func() events.Data { return alert() }},
+	"endpoint":           {events.Live, sampleEndpoint, func() events.Data { return endpoint() }},
 }
 
 // neverStored are the fields that stay zero in a stored payload.
@@ -69,9 +78,15 @@ func account() *events.Account {
 			Price:   events.Price{Asset: "credits", Default: &price, Per: map[string]int64{"payments:read": 50, "refunds:write": 25}},
 			Rate:    &events.Rate{PerSecond: 10, Burst: 20},
 			MaxKeys: 10,
+
+			Allowance: &events.Allowance{Asset: "credits", Amount: 5_000, Every: events.Month, TimeZone: "Asia/Kathmandu"},
+			Overdraft: map[string]int64{"credits": 300, "usd": 50},
+			Par:       [][]string{{"usd", "usdc"}, {"usd", "eur"}},
+			Assets:    map[string]events.Asset{"usd": {Scale: 2, Class: events.Fiat}, "usdc": {Scale: 6, Class: events.Crypto}},
 		},
-		Metadata:  events.Object(`{"crm":{"id":4711}}`),
-		CreatedAt: sampleTime,
+		Metadata:   events.Object(`{"crm":{"id":4711}}`),
+		CreatedAt:  sampleTime,
+		Thresholds: []events.Threshold{{Environment: events.Live, Asset: "usd", Amount: 1_000}, {Asset: "credits", Percent: 20}},
 	}
 }
 
@@ -81,10 +96,11 @@ func key() *events.Key {
 		Status: events.Disabled, Reason: "rotation", Permissions: []string{"payments:read", "refunds:*"},
 		ReadOnly: true, IPAllowlist: []string{"203.0.113.0/24", "2001:db8::/32"}, ExpiresAt: sampleLater,
 		AssetClass: "fiat", Prefix: "kl_live_01JD9Z3W8X4T6V2QK7M5N0PRSB…wxyz", CreatedAt: sampleTime,
-		Metadata: events.Object(`{"team":"billing"}`),
+		Metadata: events.Object(`{"team":"billing"}`), PublicKey: []byte{7, 8, 9}, Imported: true, RotatedAt: sampleTime + 1,
+		OldSecretUntil: sampleTime + 2, ExpirySetAt: sampleTime + 3, Notice: 86_400_000,
 	}
 	for i := range k.Hash {
-		k.Hash[i] = byte(i + 1)
+		k.Hash[i], k.OldHash[i] = byte(i+1), byte(101+i)
 	}
 	return k
 }
@@ -98,6 +114,7 @@ func granted() *events.Granted {
 		Grant: events.Grant{
 			ID: sampleGrant, Environment: events.Test, Asset: "credits", Amount: 1_000, Priority: -3,
 			Category: events.Promotional, Reference: "invoice 2024-117", CreatedAt: sampleTime,
+			ExpiresAt: sampleLater, OverdraftPaid: 20,
 		},
 		Balance: smallBalance(),
 	}
@@ -107,11 +124,97 @@ func debited() *events.Debited {
 	return &events.Debited{
 		Debit: events.Debit{
 			ID: sampleDebit, Environment: events.Test, Asset: "credits", Amount: 100,
-			Drawn: []events.Draw{{Grant: sampleGrant, Amount: 60}, {Grant: "grant_01JD9Z3W8X4T6V2QK7M5N0PRSF", Amount: 40}},
+			Drawn: sampleDraws(),
 			Key:   sampleKey, Product: "payments", Access: events.Read, Units: 2, IP: "203.0.113.7",
 			SecretAge: events.CurrentSecret, Reference: "order 42", CreatedAt: sampleTime,
+			Signature: []byte{15: 1}, SignedAt: sampleTime - 1,
 		},
 		Balance: smallBalance(),
+	}
+}
+
+func sampleDraws() []events.Draw {
+	return []events.Draw{
+		{Grant: events.AllowanceGrant, Amount: 30, ExpiresAt: sampleLater},
+		{Grant: sampleGrant, Amount: 50, Priority: -3, ExpiresAt: sampleLater},
+		{Grant: "grant_01JD9Z3W8X4T6V2QK7M5N0PRSF", Amount: 15},
+		{Grant: events.OverdraftGrant, Amount: 5},
+	}
+}
+
+func refunded() *events.Refunded {
+	return &events.Refunded{
+		Refund: events.Refund{
+			ID: "refund_01JD9Z3W8X4T6V2QK7M5N0PRSH", Debit: sampleDebit, Environment: events.Test, Asset: "credits", Amount: 100,
+			Refunded: 150, Returned: sampleDraws(), Key: sampleKey, Product: "payments", Reference: "order 42 came back", CreatedAt: sampleTime,
+		},
+		Balance: smallBalance(),
+	}
+}
+
+func adjusted() *events.Adjusted {
+	return &events.Adjusted{
+		Adjustment: events.Adjustment{
+			ID: "adjustment_01JD9Z3W8X4T6V2QK7M5N0PRSJ", Environment: events.Test, Asset: "credits", Amount: -100,
+			Drawn: sampleDraws(), Added: sampleDraws(), Reason: "double import", CreatedAt: sampleTime,
+		},
+		Balance: smallBalance(),
+	}
+}
+
+func transferred() *events.Transferred {
+	return &events.Transferred{
+		Transfer: events.Transfer{
+			ID: "transfer_01JD9Z3W8X4T6V2QK7M5N0PRSK", From: "acme", To: "globex", Environment: events.Test, Asset: "credits",
+			Amount: 100, Drawn: sampleDraws(), Added: sampleDraws(), Reference: "merger", CreatedAt: sampleTime,
+		},
+		Balance: smallBalance(),
+	}
+}
+
+func expired() *events.Expired {
+	return &events.Expired{
+		Expiry:  events.Expiry{Grant: sampleGrant, Environment: events.Test, Asset: "credits", Amount: 10, ExpiredAt: sampleLater},
+		Balance: smallBalance(),
+	}
+}
+
+func replenished() *events.Replenished {
+	return &events.Replenished{
+		Replenishment: events.Replenishment{
+			Environment: events.Test, Asset: "credits", Amount: 5_000, Spent: 20, Remaining: 4_980, Before: 17, OverdraftPaid: 20,
+			By: events.ByPeriod, ResetsAt: sampleLater, CreatedAt: sampleTime,
+		},
+		Balance: smallBalance(),
+	}
+}
+
+func exchanged() *events.Exchanged {
+	to := smallBalance()
+	to.Asset = "usdc"
+	return &events.Exchanged{
+		ID: "exchange_01JD9Z3W8X4T6V2QK7M5N0PRSM", Environment: events.Test,
+		From:      events.Leg{Asset: "credits", Amount: 100, Drawn: sampleDraws(), Added: sampleDraws(), Balance: smallBalance()},
+		To:        events.Leg{Asset: "usdc", Amount: 1_000_000, Drawn: sampleDraws(), Added: sampleDraws(), Balance: to},
+		CreatedAt: sampleTime,
+	}
+}
+
+func held() *events.Held {
+	return &events.Held{
+		Hold: events.Hold{
+			ID: sampleHold, Environment: events.Test, Asset: "credits", Amount: 300, Captured: 50, Held: 250, Status: events.Open,
+			Key: sampleKey, Reference: "session 7", ExpiresAt: sampleLater, CreatedAt: sampleTime, Reserved: sampleDraws(),
+		},
+		Capture:  &events.Capture{Debit: sampleDebit, Amount: 50, Drawn: sampleDraws(), CreatedAt: sampleTime},
+		Returned: sampleDraws(), Lapsed: sampleDraws(), Balance: smallBalance(),
+	}
+}
+
+func alert() *events.Alert {
+	return &events.Alert{
+		Environment: events.Test, Asset: "credits", Threshold: &events.Threshold{Environment: events.Test, Asset: "credits", Percent: 20, Amount: 1},
+		Below: 1_000, Balance: smallBalance(),
 	}
 }
 
@@ -157,6 +260,9 @@ func TestGolden(t *testing.T) {
 		kind := &events.Catalog[i]
 		t.Run(kind.Name, func(t *testing.T) {
 			base := fmt.Sprintf("%s/%s.v%d", goldenDir, kind.Name, kind.Version)
+			if kind.Added > 0 {
+				base += fmt.Sprintf("+%d", kind.Added) // the files before it stay, and stay readable
+			}
 			event := sampleEvent(t, kind)
 			stored := golden(t, base+".hex", toHex(store(t, &event)))
 			if got := load(t, fromHex(t, stored)); !cmp.Equal(event, got) {
@@ -188,7 +294,7 @@ func golden(t *testing.T, path string, got []byte) []byte {
 		t.Fatalf("%v (write it with: go test ./events -run TestGolden -update)", err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what the type is written as now. Golden files are never changed: raise the version in the catalog and keep reading the old one.\nwant %s\n got %s",
+		t.Errorf("%s is not what the type is written as now. Golden files are never changed: raise Added in the catalog for members that were added at the end, else the version, and keep reading the old one.\nwant %s\n got %s",
 			path, want, got)
 	}
 	return want
@@ -245,11 +351,11 @@ func TestGoldenFilesStay(t *testing.T) {
 	if err != nil || len(files) < 2*len(events.Catalog) {
 		t.Errorf("%d golden files for %d types: want two for each (%v)", len(files), len(events.Catalog), err)
 	}
-	form := regexp.MustCompile(`^([a-z]+\.[a-z_]+)\.v([0-9]+)\.(hex|json)$`)
+	form := regexp.MustCompile(`^([a-z]+\.[a-z_]+)\.v([0-9]+)(\+[0-9]+)?\.(hex|json)$`)
 	for _, file := range files {
 		m := form.FindStringSubmatch(filepath.Base(file))
 		if m == nil {
-			t.Errorf("%s: a golden file is called <noun>.<verb>.v<version>.hex or .json", file)
+			t.Errorf("%s: a golden file is called <noun>.<verb>.v<version>.hex or .json, with +<added> behind the version where members were added", file)
 			continue
 		}
 		kind := events.Lookup(m[1])
@@ -258,7 +364,7 @@ func TestGoldenFilesStay(t *testing.T) {
 			t.Errorf("%s: the catalog has no such type and version; stored names are for ever", file)
 			continue
 		}
-		if m[3] == "hex" {
+		if m[4] == "hex" {
 			content, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)

@@ -28,7 +28,19 @@ type Key struct {
 	LastUsedAt  Time     `json:"last_used_at"` // known to views, never stored
 	Metadata    Object   `json:"metadata"`
 
-	Hash [32]byte `json:"-"` // SHA-256 of the secret
+	Hash [32]byte `json:"-"` // SHA-256 of the secret; zero for a signing key
+
+	PublicKey      []byte `json:"public_key,omitempty"` // ed25519, of a signing key, in base64
+	Imported       bool   `json:"imported,omitzero"`    // its first secret was another system's
+	RotatedAt      Time   `json:"rotated_at,omitzero"`
+	OldSecretUntil Time   `json:"old_secret_until,omitzero"` // up to then the secret before works too
+
+	OldHash [32]byte `json:"-"` // SHA-256 of the secret before, zero where there is none
+	// ExpirySetAt is when ExpiresAt was set: a notice whose time had passed by then is not
+	// given. Notice is how long before the expiry the last key.expiring came, in
+	// milliseconds, 0 for none.
+	ExpirySetAt Time  `json:"-"`
+	Notice      int64 `json:"-"`
 }
 
 // Code implements Data.
@@ -49,4 +61,11 @@ func (k *Key) Code(c *Coder) {
 	c.Time(&k.CreatedAt)
 	c.Blob((*[]byte)(&k.Metadata))
 	c.Fixed(k.Hash[:])
+	c.Blob(&k.PublicKey)
+	c.Bool(&k.Imported)
+	c.Time(&k.RotatedAt)
+	c.Time(&k.OldSecretUntil)
+	c.Fixed(k.OldHash[:])
+	c.Time(&k.ExpirySetAt)
+	c.Int(&k.Notice)
 }

@@ -1,0 +1,66 @@
+package events
+
+import "time"
+
+// Periods of an allowance.
+const (
+	Day   = "day"
+	Month = "month"
+)
+
+// Period returns the bounds of the day or month that t lies in: the moments when it and
+// the next one begin, at 00:00 in the zone. A boundary is the first moment whose local
+// date is the new one or a later one: where clocks skip midnight that is when they go on,
+// where they turn back over it the day begins once, and a day that a zone left out
+// (Pacific/Apia, 2011-12-30) begins and ends in the same moment and is never returned.
+func Period(every string, zone *time.Location, t Time) (start, end Time) {
+	year, month, day := t.Std().In(zone).Date()
+	// The local date may have been reached before and left again for an hour.
+	for {
+		year, month, day = nextPeriod(every, year, month, day)
+		if end = startOf(year, month, day, zone); end > t {
+			break
+		}
+	}
+	for {
+		year, month, day = lastPeriod(every, year, month, day)
+		if start = startOf(year, month, day, zone); start < end {
+			return start, end
+		}
+	}
+}
+
+// nextPeriod is the first date of the period after the one that a date lies in.
+func nextPeriod(every string, year int, month time.Month, day int) (int, time.Month, int) {
+	if every == Month {
+		return time.Date(year, month+1, 1, 12, 0, 0, 0, time.UTC).Date()
+	}
+	return time.Date(year, month, day+1, 12, 0, 0, 0, time.UTC).Date()
+}
+
+// lastPeriod is the first date of the period before the one that begins with a date.
+func lastPeriod(every string, year int, month time.Month, day int) (int, time.Month, int) {
+	if every == Month {
+		return time.Date(year, month-1, 1, 12, 0, 0, 0, time.UTC).Date()
+	}
+	return time.Date(year, month, day-1, 12, 0, 0, 0, time.UTC).Date()
+}
+
+// startOf returns the first moment whose local date is the given one or a later one. No
+// zone is further from UTC than a day, so the search begins where that date has surely
+// not come, and goes over the zone's changes of its clocks, which are few.
+func startOf(year int, month time.Month, day int, zone *time.Location) Time {
+	midnight := time.Date(year, month, day, 0, 0, 0, 0, time.UTC) // on the local clock
+	for at := midnight.Add(-30 * time.Hour); ; {
+		_, offset := at.In(zone).Zone()
+		_, until := at.In(zone).ZoneBounds()
+		here := midnight.Add(-time.Duration(offset) * time.Second)
+		if here.Before(at) {
+			here = at // the clocks jumped over it
+		}
+		if until.IsZero() || here.Before(until) {
+			return At(here)
+		}
+		at = until
+	}
+}
