@@ -1,12 +1,38 @@
 package events
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	_ "time/tzdata" // the zones, where the machine has none
+)
 
 // Periods of an allowance.
 const (
 	Day   = "day"
 	Month = "month"
 )
+
+// zones keeps what Zone found: a zone is read once.
+var zones sync.Map
+
+// Zone returns the time zone of a name of the IANA database, such as "Europe/Berlin"; the
+// empty name is UTC. The machine's own zone has no name here.
+func Zone(name string) (*time.Location, error) {
+	if zone, ok := zones.Load(name); ok {
+		return zone.(*time.Location), nil
+	}
+	if strings.EqualFold(name, "local") || len(name) > 64 {
+		return nil, fmt.Errorf("unknown time zone %.64q", name)
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("unknown time zone %q", name)
+	}
+	zones.Store(strings.Clone(name), zone)
+	return zone, nil
+}
 
 // Period returns the bounds of the day or month that t lies in: the moments when it and
 // the next one begin, at 00:00 in the zone. A boundary is the first moment whose local

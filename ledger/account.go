@@ -29,10 +29,15 @@ func (c *OpenAccount) Decide(in *Input) (Decision, *events.Error) {
 	if in.Account != nil {
 		return Decision{}, events.Errorf(events.AlreadyExists, "account %s exists already", in.AccountID)
 	}
-	return one(in, "account.opened", "", "", &events.Account{
+	d, _ := one(in, "account.opened", "", "", &events.Account{
 		ID: in.AccountID, Name: c.Name, Status: events.Active, Plan: c.Plan, Metadata: c.Metadata, CreatedAt: in.Time,
 		Environments: events.Environments{Test: events.Environment{Enabled: true}},
 	})
+	if c.Plan != nil {
+		in.Account = &Account{} // as it is: with nothing
+		d.Events = append(d.Events, in.setAllowance(c.Plan)...)
+	}
+	return d, nil
 }
 
 // SuspendAccount is account.suspend.
@@ -149,7 +154,9 @@ func (c *SetPlan) Decide(in *Input) (Decision, *events.Error) {
 	}
 	next := in.Account.data()
 	next.Plan = c.Plan
-	return one(in, "account.plan_set", "", "", next)
+	d, _ := one(in, "account.plan_set", "", "", next)
+	d.Events = append(d.Events, in.setAllowance(c.Plan)...)
+	return d, nil
 }
 
 func samePlan(a, b *events.Plan) bool {
@@ -157,36 +164,6 @@ func samePlan(a, b *events.Plan) bool {
 	(&events.Account{Plan: a}).Code(x)
 	(&events.Account{Plan: b}).Code(y)
 	return string(x.Bytes()) == string(y.Bytes())
-}
-
-// plan checks a plan's terms and fills in what it leaves out.
-func (c *checks) plan(p *events.Plan) {
-	if p == nil {
-		return
-	}
-	c.text("plan name", p.Name, 1, maxNameChars)
-	if p.Price.Asset == "" {
-		p.Price.Asset = defaultAsset
-	}
-	c.that(events.ValidName(p.Price.Asset), "price asset must be 1 to 64 of a-z 0-9 _ -")
-	if p.Price.Default == nil {
-		price := int64(defaultPrice)
-		p.Price.Default = &price
-	}
-	c.that(*p.Price.Default >= 0 && *p.Price.Default <= MaxAmount, "price default must be a whole number from 0 to %d", int64(MaxAmount))
-	c.that(len(p.Price.Per) <= maxProducts, "%d prices, at most %d are allowed", len(p.Price.Per), maxProducts)
-	for name, price := range p.Price.Per {
-		c.that(validPermission(name, false), "price for %.80q must name <product>:read or <product>:write", name)
-		c.that(price >= 0 && price <= MaxAmount, "price for %.80q must be a whole number from 0 to %d", name, int64(MaxAmount))
-	}
-	if p.Rate != nil {
-		c.that(p.Rate.PerSecond >= 1 && p.Rate.PerSecond <= maxRatePerSecond, "rate per_second must be from 1 to %d", maxRatePerSecond)
-		if p.Rate.Burst == 0 {
-			p.Rate.Burst = p.Rate.PerSecond
-		}
-		c.that(p.Rate.Burst >= 1 && p.Rate.Burst <= maxBurst, "rate burst must be from 1 to %d", maxBurst)
-	}
-	c.that(p.MaxKeys >= 0 && p.MaxKeys <= maxPlanKeys, "max_keys must be from 0 to %d", maxPlanKeys)
 }
 
 func (st *State) evolveAccount(d *events.Account) {

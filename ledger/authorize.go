@@ -26,6 +26,7 @@ type Authorize struct {
 	secret Secret
 	known  bool // the secret is well-formed and its checksum good
 	ip     netip.Addr
+	old    bool // the secret is the one before the newest
 }
 
 // Answer is the answer to one Authorize. A refusal is an answer. Position, Replayed and
@@ -98,28 +99,39 @@ func (a *Authorize) Validate() *events.Error {
 // given out.
 func (a *Authorize) Slot() (uint16, bool) { return a.secret.Slot, a.known }
 
-// Find returns the key whose secret this is, nil for an unknown, malformed or wrong one.
-// Hashes are compared in constant time.
-func (a *Authorize) Find(st *State) *Key {
+// Find returns the key whose secret this is at now, nil for an unknown, malformed or wrong
+// one. Hashes are compared in constant time. A rotated key's old secret is found up to the
+// end of the grace.
+func (a *Authorize) Find(st *State, now events.Time) *Key {
 	if !a.known {
 		return nil
 	}
 	k := st.keys[a.secret.KeyID]
-	if k == nil || subtle.ConstantTimeCompare(k.hash[:], a.secret.Hash[:]) != 1 {
+	if k == nil {
 		return nil
 	}
-	return k
+	if subtle.ConstantTimeCompare(k.hash[:], a.secret.Hash[:]) == 1 {
+		return k
+	}
+	if m := k.more; m != nil && m.hasOldHash && now < m.oldUntil && subtle.ConstantTimeCompare(m.oldHash[:], a.secret.Hash[:]) == 1 {
+		a.old = true
+		return k
+	}
+	return nil
 }
 
 // Decide makes the whole decision for the key that Find found, in the order of the wire
-// contract; nothing is taken unless all passes. The event is nil where nothing is to be
-// taken.
-func (a *Authorize) Decide(k *Key, commandID ulid.ULID, now events.Time) (Answer, *events.Event) {
+// contract; nothing is taken unless all passes. There are no events where nothing is to be
+// taken; of those there are, one is the debit.
+func (a *Authorize) Decide(st *State, k *Key, commandID ulid.ULID, now events.Time) (Answer, []events.Event) {
 	if k == nil {
 		return Answer{Code: events.KeyNotFound}, nil
 	}
 	account, words := k.account, k.words.Value()
 	out := Answer{Account: account.ID, Environment: words.environment, Key: k.id, SecretAge: events.CurrentSecret}
+	if a.old {
+		out.SecretAge = events.OldSecret
+	}
 	if out.Code = a.refuse(k, &words, now); out.Code != events.OK {
 		return out, nil
 	}
@@ -128,39 +140,48 @@ func (a *Authorize) Decide(k *Key, commandID ulid.ULID, now events.Time) (Answer
 		out.Code, out.Message = err.Code, err.Message
 		return out, nil
 	}
+	if !mayTouch(words.assetClass, account.Plan.Class(asset)) {
+		out.Code = events.PermissionDenied
+		return out, nil
+	}
 	place := balanceID{words.environment, asset}
-	b := account.balance(place)
-	available := b.available()
+	available := account.balance(place).available()
 	out.Cost, out.Balance = cost, &available
+	full := int64(0) // missing of the bucket
 	if plan := account.Plan; plan != nil && plan.Rate != nil {
-		missing := k.bucket.missingAt(plan.Rate, now)
-		if missing+1000 > plan.Rate.Burst*1000 {
-			out.Code, out.Rate = events.RateLimited, rateState(plan.Rate, missing)
+		full = k.bucket.missingAt(plan.Rate, now)
+		out.Rate = rateState(plan.Rate, full)
+		if full+1000 > plan.Rate.Burst*1000 {
+			out.Code = events.RateLimited
 			return out, nil
 		}
-		out.Rate = rateState(plan.Rate, missing+1000)
-		if cost > available {
-			out.Rate = rateState(plan.Rate, missing)
-		}
 	}
-	if cost > available {
-		out.Code = events.InsufficientCredits
-		return out, nil
+	in := Input{State: st, AccountID: account.ID, Account: account, CommandID: commandID, Time: now}
+	var list []events.Event
+	if cost > 0 {
+		t, err := in.take(place, cost, words.assetClass)
+		if err != nil {
+			out.Code = err.Code
+			return out, nil
+		}
+		list = t.debit(&in, a.debit(k, out.SecretAge))
+		d := list[len(t.exchanges)].Data.(*events.Debited)
+		out.Debit, out.Balance = d.ID, &d.Balance.Available
 	}
 	out.Allowed = true
-	if cost == 0 {
-		return out, nil
+	if out.Rate != nil {
+		out.Rate = rateState(account.Plan.Rate, full+1000)
 	}
-	in := Input{CommandID: commandID, Time: now}
-	d := b.debit(&in, place, events.Debit{
-		Amount: cost, Key: k.id, Product: a.Product, Access: a.Access, IP: a.IP,
-		SecretAge: out.SecretAge, Reference: a.Reference,
-	})
+	return out, list
+}
+
+// debit is what the debit's event says of the request.
+func (a *Authorize) debit(k *Key, age string) events.Debit {
+	d := events.Debit{Key: k.id, Product: a.Product, Access: a.Access, IP: a.IP, SecretAge: age, Reference: a.Reference}
 	if a.Units != nil {
 		d.Units = *a.Units
 	}
-	out.Debit, out.Balance = d.ID, &d.Balance.Available
-	return out, &events.Event{Type: "credit.debited", Account: account.ID, Environment: words.environment, Subject: k.id, Data: d}
+	return d
 }
 
 // refuse runs the checks that come before rate and credits.

@@ -34,10 +34,10 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for i := range b.N {
-		answer, e := a.Decide(a.Find(st), id, events.Time(i+1))
+		answer, list := a.Decide(st, a.Find(st, events.Time(i+1)), id, events.Time(i+1))
 		if !answer.Allowed {
 			b.Fatal(answer.Code)
 		}
-		st.Evolve(e)
+		st.Evolve(&list[0])
 	}
 }

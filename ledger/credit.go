@@ -3,7 +3,6 @@ package ledger
 import (
 	"slices"
 	"strings"
-	"unique"
 
 	"github.com/oklog/ulid/v2"
 
@@ -17,63 +16,16 @@ const (
 	debitIDPrefix = "debit_"
 )
 
-// balance is what an account has of one asset in one environment.
-type balance struct {
-	id           unique.Handle[balanceID] // shared by all accounts
-	posted, held int64
-	grants       []grant // with something left, in burn order: priority, then age
-}
-
-type grant struct {
-	id        string
-	remaining int64
-	priority  int64
-}
-
-func (b *balance) available() int64 { return b.posted - b.held }
-
-// after is the small balance once posted has changed by delta.
-func (b *balance) after(id balanceID, delta int64) events.Balance {
-	return events.Balance{
-		Environment: id.environment, Asset: id.asset,
-		Posted: b.posted + delta, Held: b.held, Available: b.posted + delta - b.held,
-	}
-}
-
-// balance returns the balance, an empty one where nothing was ever granted.
-func (a *Account) balance(id balanceID) *balance {
-	if i, found := a.findBalance(id); found {
-		return &a.balances[i]
-	}
-	return &balance{}
-}
-
-// findBalance returns where the balance stands, or would.
-func (a *Account) findBalance(id balanceID) (int, bool) {
-	for i := range a.balances {
-		if c := a.balances[i].id.Value().compare(id); c >= 0 {
-			return i, c == 0
-		}
-	}
-	return len(a.balances), false
-}
-
-func (id balanceID) compare(other balanceID) int {
-	if c := strings.Compare(id.environment, other.environment); c != 0 {
-		return c
-	}
-	return strings.Compare(id.asset, other.asset)
-}
-
 // GrantCredit is credit.grant.
 type GrantCredit struct {
-	Environment string `json:"environment"`
-	Asset       string `json:"asset"`
-	Amount      int64  `json:"amount"`
-	Grant       string `json:"grant"` // the client's own id, so that an invoice grants once
-	Priority    int64  `json:"priority"`
-	Category    string `json:"category"`
-	Reference   string `json:"reference"`
+	Environment string      `json:"environment"`
+	Asset       string      `json:"asset"`
+	Amount      int64       `json:"amount"`
+	Grant       string      `json:"grant"` // the client's own id, so that an invoice grants once
+	ExpiresAt   events.Time `json:"expires_at,omitzero"`
+	Priority    int64       `json:"priority"`
+	Category    string      `json:"category"`
+	Reference   string      `json:"reference"`
 }
 
 // Validate implements Command.
@@ -97,29 +49,43 @@ func (c *GrantCredit) Validate() *events.Error {
 
 // Decide implements Command.
 func (c *GrantCredit) Decide(in *Input) (Decision, *events.Error) {
-	id := c.Grant
-	if id == "" {
-		id = prefixed(grantIDPrefix, in.CommandID)
+	id := in.CommandID
+	if c.Grant != "" {
+		id, _ = ulid.ParseStrict(strings.TrimPrefix(c.Grant, grantIDPrefix)) // by Validate
 	}
-	if _, used := slices.BinarySearch(in.Account.grantIDs, id); used {
-		return Decision{}, events.Errorf(events.AlreadyExists, "account %s has a grant %s already", in.AccountID, id)
+	name := prefixed(grantIDPrefix, id)
+	if _, used := slices.BinarySearchFunc(in.Account.grantIDs, id, ulid.ULID.Compare); used {
+		return Decision{}, events.Errorf(events.AlreadyExists, "account %s has a grant %s already", in.AccountID, name)
+	}
+	if c.ExpiresAt != 0 && c.ExpiresAt <= in.Time {
+		return Decision{}, errExpiryPast(c.ExpiresAt)
 	}
 	place := balanceID{c.Environment, c.Asset}
 	b := in.Account.balance(place)
-	if len(b.grants) >= maxGrants {
-		return Decision{}, events.Errorf(events.LimitExceeded, "the balance has %d grants with something left, the most it may have", maxGrants).
-			With("limit", maxGrants)
-	}
-	if b.posted > MaxAmount-c.Amount {
-		return Decision{}, events.Errorf(events.LimitExceeded, "the balance would pass %d", int64(MaxAmount)).With("limit", int64(MaxAmount))
+	if err := b.refuseMore(c.Amount); err != nil {
+		return Decision{}, err
 	}
 	return one(in, "credit.granted", c.Environment, "", &events.Granted{
 		Grant: events.Grant{
-			ID: id, Environment: c.Environment, Asset: c.Asset, Amount: c.Amount,
-			Priority: c.Priority, Category: c.Category, Reference: c.Reference, CreatedAt: in.Time,
+			ID: name, Environment: c.Environment, Asset: c.Asset, Amount: c.Amount, Priority: c.Priority,
+			Category: c.Category, Reference: c.Reference, CreatedAt: in.Time, ExpiresAt: c.ExpiresAt,
+			OverdraftPaid: min(c.Amount, b.owed()),
 		},
-		Balance: b.after(place, c.Amount),
+		Balance: b.after(place, c.Amount, 0),
 	})
+}
+
+// refuseMore refuses an amount that the balance has no room for: in it, or for one more
+// grant.
+func (b *balance) refuseMore(amount int64) *events.Error {
+	if len(b.grants) >= maxGrants {
+		return events.Errorf(events.LimitExceeded, "the balance has %d grants with something left, the most it may have", maxGrants).
+			With("limit", maxGrants)
+	}
+	if b.room() < amount {
+		return events.Errorf(events.LimitExceeded, "the balance would pass %d", int64(MaxAmount)).With("limit", int64(MaxAmount))
+	}
+	return nil
 }
 
 // DebitCredit is credit.debit.
@@ -170,41 +136,61 @@ func (c *DebitCredit) Validate() *events.Error {
 
 // Decide implements Command.
 func (c *DebitCredit) Decide(in *Input) (Decision, *events.Error) {
-	if c.Key != "" {
-		k, err := in.key(c.Key)
-		if err != nil {
-			return Decision{}, err
-		}
-		if e := k.words.Value().environment; e != c.Environment {
-			return Decision{}, events.Errorf(events.FailedPrecondition, "key %s belongs to %s", k.id, e)
-		}
+	class, err := in.spendingKey(c.Key, c.Environment, c.Asset)
+	if err != nil {
+		return Decision{}, err
 	}
 	if !in.Account.Environments.Get(c.Environment).Enabled {
 		return Decision{}, events.Errorf(events.EnvironmentDisabled, "%s is not enabled for account %s", c.Environment, in.AccountID)
 	}
-	place := balanceID{c.Environment, c.Asset}
-	b := in.Account.balance(place)
-	if available := b.available(); available < c.Amount {
-		return Decision{}, events.Errorf(events.InsufficientCredits, "%d %s are available, %d were asked for", available, c.Asset, c.Amount).
-			With("available", available).With("required", c.Amount)
+	taken, err := in.take(balanceID{c.Environment, c.Asset}, c.Amount, class)
+	if err != nil {
+		return Decision{}, err
 	}
-	return one(in, "credit.debited", c.Environment, c.Key, b.debit(in, place, events.Debit{
-		Amount: c.Amount, Key: c.Key, Product: c.Product, Reference: c.Reference,
-	}))
+	return Decision{Events: taken.debit(in, events.Debit{Key: c.Key, Product: c.Product, Reference: c.Reference})}, nil
 }
 
-// debit completes a debit that the balance covers: its id, which grants pay, and what is
-// left.
-func (b *balance) debit(in *Input, place balanceID, d events.Debit) *events.Debited {
-	d.ID = prefixed(debitIDPrefix, in.CommandID)
-	d.Environment, d.Asset, d.CreatedAt = place.environment, place.asset, in.Time
-	owed := d.Amount
-	for i := 0; owed > 0 && i < len(b.grants); i++ {
-		part := min(owed, b.grants[i].remaining)
-		d.Drawn = append(d.Drawn, events.Draw{Grant: b.grants[i].id, Amount: part})
-		owed -= part
+// taken is an amount that a balance can give: where it comes from, and what it took to
+// have it there.
+type taken struct {
+	place     balanceID
+	amount    int64
+	drawn     []events.Draw
+	exchanges []events.Event
+	alerts    []events.Event // of the exchanges
+	before    int64          // available, before it
+	after     events.Balance // of the exchanges, with the amount still in it
+}
+
+// take looks for an amount: in the balance, then in what stands in for it at par, then in
+// what it may owe. Nothing is changed.
+func (in *Input) take(place balanceID, amount int64, class string) (*taken, *events.Error) {
+	b := in.Account.balance(place)
+	t := &taken{place: place, amount: amount, before: b.available()}
+	if short := amount - t.before; short > 0 {
+		var err *events.Error
+		if b, err = in.coverShortfall(t, b, short, class); err != nil {
+			return nil, err
+		}
 	}
-	return &events.Debited{Debit: d, Balance: b.after(place, -d.Amount)}
+	t.drawn = b.draw(amount, in.allowanceEnd(b))
+	t.after = b.after(place, 0, 0)
+	return t, nil
+}
+
+// debit is the events of taking it.
+func (t *taken) debit(in *Input, d events.Debit) []events.Event {
+	d.ID, d.Amount, d.Drawn = prefixed(debitIDPrefix, in.CommandID), t.amount, t.drawn
+	d.Environment, d.Asset, d.CreatedAt = t.place.environment, t.place.asset, in.Time
+	after := t.after
+	after.Posted -= t.amount
+	after.Available -= t.amount
+	list := append(t.exchanges, events.Event{
+		Type: "credit.debited", Account: in.AccountID, Environment: d.Environment, Subject: d.Key,
+		Data: &events.Debited{Debit: d, Balance: after},
+	})
+	list = append(list, t.alerts...)
+	return append(list, in.alerts(t.place, t.before, &after)...)
 }
 
 // prefixed is an id made from a command's id.
@@ -217,45 +203,15 @@ func prefixed(prefix string, id ulid.ULID) string {
 }
 
 func (st *State) evolveGranted(account string, d *events.Granted) {
-	a := st.accounts[account]
-	if a == nil {
-		return
+	var added []events.Draw
+	if left := d.Amount - d.OverdraftPaid; left > 0 {
+		added = []events.Draw{{Grant: d.ID, Amount: left, ExpiresAt: d.ExpiresAt, Priority: d.Priority}}
 	}
-	place := balanceID{d.Environment, d.Asset}
-	i, found := a.findBalance(place)
-	if !found {
-		a.balances = slices.Insert(a.balances, i, balance{id: unique.Make(place)})
-	}
-	b := &a.balances[i]
-	b.posted, b.held = d.Balance.Posted, d.Balance.Held
-	at := slices.IndexFunc(b.grants, func(g grant) bool { return g.priority > d.Priority })
-	if at < 0 {
-		at = len(b.grants)
-	}
-	b.grants = slices.Insert(b.grants, at, grant{id: d.ID, remaining: d.Amount, priority: d.Priority})
-	if at, used := slices.BinarySearch(a.grantIDs, d.ID); !used {
-		a.grantIDs = slices.Insert(a.grantIDs, at, d.ID)
-	}
-}
-
-func (st *State) evolveDebited(account string, d *events.Debited) {
-	a := st.accounts[account]
-	if a == nil {
-		return
-	}
-	place, found := a.findBalance(balanceID{d.Environment, d.Asset})
-	if !found {
-		return
-	}
-	b := &a.balances[place]
-	b.posted, b.held = d.Balance.Posted, d.Balance.Held
-	for _, draw := range d.Drawn {
-		i := slices.IndexFunc(b.grants, func(g grant) bool { return g.id == draw.Grant })
-		if i < 0 {
-			continue
-		}
-		if b.grants[i].remaining -= draw.Amount; b.grants[i].remaining <= 0 {
-			b.grants = slices.Delete(b.grants, i, i+1)
+	st.moved(account, &d.Balance, nil, added, true)
+	id, err := ulid.ParseStrict(strings.TrimPrefix(d.ID, grantIDPrefix))
+	if a := st.accounts[account]; a != nil && err == nil {
+		if at, used := slices.BinarySearchFunc(a.grantIDs, id, ulid.ULID.Compare); !used {
+			a.grantIDs = slices.Insert(a.grantIDs, at, id)
 		}
 	}
 }

@@ -1,24 +1,36 @@
 package ledger
 
 import (
-	"cmp"
 	"container/heap"
 	"slices"
 	"strings"
+	"time"
+	"unique"
 
 	"github.com/oklog/ulid/v2"
 
 	"github.com/keyledger/keyledger/events"
 )
 
-// due is one thing that time alone brings about.
+// due is one thing of an account that time alone brings about.
 type due struct {
-	at  events.Time
-	key ulid.ULID // that expires then
+	at    events.Time
+	kind  dueKind
+	id    ulid.ULID                // of the key, grant or hold
+	place unique.Handle[balanceID] // of the grant or allowance
 }
 
+type dueKind uint8
+
+const (
+	dueKey       dueKind = iota // a notice, an expiry or the end of a rotation's grace
+	dueGrant                    // its expiry
+	dueHold                     // its expiry
+	dueAllowance                // the end of the period it was spent in
+)
+
 // dues is a heap, the earliest on top. An entry that is no longer true (the expiry was
-// moved, the key revoked) stays until its time and is passed over.
+// moved, the hold released) stays until its time and is passed over.
 type dues []due
 
 func (d dues) Len() int           { return len(d) }
@@ -35,41 +47,194 @@ func (d *dues) Pop() any {
 	return x
 }
 
-// Due takes the next event that time alone brings about at now, false where there is
-// none. Whether a key has expired is decided by its expiry, exactly, and not by this: the
-// event tells the others. The caller must commit and Evolve what it took before it asks
-// again, or throw the state away; a state that was folded again gives it again.
-func (st *State) Due(now events.Time) (events.Event, bool) {
-	for len(st.dues) > 0 && st.dues[0].at <= now {
-		d := heap.Pop(&st.dues).(due)
-		k := st.keys[d.key]
-		if k == nil || k.expiresAt != d.at {
-			continue
-		}
-		if w := k.words.Value(); !w.expired && w.status != events.Revoked {
-			return events.Event{Type: "key.expired", Account: k.account.ID, Environment: w.environment, Subject: k.id, Data: k.data()}, true
-		}
-	}
-	return events.Event{}, false
+// turn is when an account has something due. One that is not the account's earliest any
+// more is passed over.
+type turn struct {
+	at      events.Time
+	account *Account
 }
 
-// Undue gives back an event that Due gave and that could not be committed.
-func (st *State) Undue(e *events.Event) {
-	if id, err := ulid.ParseStrict(strings.TrimPrefix(e.Subject, keyIDPrefix)); err == nil && st.keys[id] != nil {
-		st.setDue(id, st.keys[id])
+type turns []turn
+
+func (t turns) Len() int           { return len(t) }
+func (t turns) Less(i, j int) bool { return t[i].at < t[j].at }
+func (t turns) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+
+// Push and Pop implement heap.Interface.
+func (t *turns) Push(x any) { *t = append(*t, x.(turn)) }
+
+func (t *turns) Pop() any {
+	last := len(*t) - 1
+	x := (*t)[last]
+	(*t)[last] = turn{}
+	*t = (*t)[:last]
+	return x
+}
+
+// DefaultNotices is how long before a key's expiry key.expiring tells of it.
+var DefaultNotices = []time.Duration{7 * 24 * time.Hour, 24 * time.Hour}
+
+// Due returns the next events that time alone brings about at now, of whichever account,
+// none where nothing is due. They stay due until they are folded: the caller commits and
+// evolves them before it asks again.
+func (st *State) Due(now events.Time) []events.Event {
+	for len(st.turns) > 0 && st.turns[0].at <= now {
+		t := st.turns[0]
+		if t.account.due == t.at {
+			if list := st.dueOf(t.account, now); list != nil {
+				return list
+			}
+		}
+		if t.account.due != t.at {
+			heap.Pop(&st.turns)
+		}
+	}
+	return nil
+}
+
+// DueOf is Due for one account. What is due of an account comes before each of its
+// commands: a grant that expires at now pays for nothing at now.
+func (st *State) DueOf(account string, now events.Time) []events.Event {
+	a := st.accounts[account]
+	if a == nil || a.due == 0 || a.due > now {
+		return nil
+	}
+	return st.dueOf(a, now)
+}
+
+// dueOf throws out what is no longer true, up to the first that is.
+func (st *State) dueOf(a *Account, now events.Time) []events.Event {
+	list := &a.extra().dues
+	for len(*list) > 0 && (*list)[0].at <= now {
+		if d := (*list)[0]; st.isDue(a, &d) {
+			return st.happens(a, &d, now)
+		}
+		heap.Pop(list)
+	}
+	a.due = 0
+	if len(*list) > 0 {
+		a.due = (*list)[0].at
+		heap.Push(&st.turns, turn{a.due, a})
+	}
+	return nil
+}
+
+// setDue notes that something of an account falls due.
+func (st *State) setDue(a *Account, d due) {
+	list := &a.extra().dues
+	heap.Push(list, d)
+	if a.due == 0 || d.at < a.due {
+		a.due = d.at
+		heap.Push(&st.turns, turn{d.at, a})
+	}
+	if len(*list) > 2*st.mayBeDue(a)+16 {
+		*list = slices.DeleteFunc(*list, func(d due) bool { return !st.isDue(a, &d) })
+		slices.SortFunc(*list, compareDues)
+		*list = slices.Compact(*list) // sorted, it is a heap
+	}
+	if len(st.turns) > 2*len(st.accounts)+64 {
+		st.turns = slices.DeleteFunc(st.turns, func(t turn) bool { return t.account.due != t.at })
+		heap.Init(&st.turns)
 	}
 }
 
-// setDue notes when a key expires. Entries that are no longer true are thrown out once
-// they are more than the keys there are, so that expiries which are moved again and again
-// take no memory.
-func (st *State) setDue(id ulid.ULID, k *Key) {
-	if w := k.words.Value(); k.expiresAt != 0 && !w.expired && w.status != events.Revoked {
-		heap.Push(&st.dues, due{at: k.expiresAt, key: id})
+func compareDues(a, b due) int {
+	switch {
+	case a.at != b.at:
+		return int(max(-1, min(1, a.at-b.at)))
+	case a.kind != b.kind:
+		return int(a.kind) - int(b.kind)
+	case a.id != b.id:
+		return a.id.Compare(b.id)
 	}
-	if len(st.dues) > 2*len(st.keys)+64 {
-		st.dues = slices.DeleteFunc(st.dues, func(d due) bool { return st.keys[d.key] == nil || st.keys[d.key].expiresAt != d.at })
-		slices.SortFunc(st.dues, func(a, b due) int { return cmp.Or(cmp.Compare(a.at, b.at), a.key.Compare(b.key)) })
-		st.dues = slices.Compact(st.dues) // sorted, it is a heap
+	return a.place.Value().compare(b.place.Value())
+}
+
+// mayBeDue is how many things of an account can be due at most: what is more is not true
+// any more.
+func (st *State) mayBeDue(a *Account) int {
+	n := len(a.keys) + len(a.extra().holds)
+	for i := range a.balances {
+		n += len(a.balances[i].grants) + 1
+	}
+	return n
+}
+
+// isDue says whether an entry is still true.
+func (st *State) isDue(a *Account, d *due) bool {
+	switch d.kind {
+	case dueKey:
+		k := st.keys[d.id]
+		return k != nil && k.next(st.notices()) == d.at
+	case dueHold:
+		h := a.hold(d.id)
+		return h != nil && h.expiresAt == d.at
+	}
+	i, found := a.findBalance(d.place.Value())
+	if !found {
+		return false
+	}
+	b := &a.balances[i]
+	if d.kind == dueAllowance {
+		return b.allowance != nil && b.allowance.until == d.at && b.allowance.spent > 0 && a.Status != events.Closed
+	}
+	return slices.ContainsFunc(b.grants, func(g grant) bool { return g.id == d.id && g.expiresAt == d.at })
+}
+
+// happens is what an entry that is true brings about.
+func (st *State) happens(a *Account, d *due, now events.Time) []events.Event {
+	in := &Input{State: st, AccountID: a.ID, Account: a, Time: now}
+	switch d.kind {
+	case dueKey:
+		return st.keys[d.id].happens(in, st.notices())
+	case dueHold:
+		return a.hold(d.id).expire(in)
+	case dueGrant:
+		return in.expireGrant(d)
+	}
+	return in.replenish(d.place.Value())
+}
+
+func (st *State) notices() []time.Duration {
+	if st.Notices != nil {
+		return st.Notices
+	}
+	return DefaultNotices
+}
+
+// setAllowanceDue notes that an allowance out of which something was spent comes again.
+func (st *State) setAllowanceDue(a *Account, b *balance) {
+	if al := b.allowance; al != nil && al.spent > 0 && al.due != al.until {
+		al.due = al.until
+		st.setDue(a, due{at: al.until, kind: dueAllowance, place: b.id})
+	}
+}
+
+// setAllDue notes what of a restored account falls due.
+func (st *State) setAllDue(a *Account) {
+	for _, k := range a.keys {
+		st.setKeyDue(k)
+	}
+	for i := range a.balances {
+		b := &a.balances[i]
+		for _, g := range b.grants {
+			if g.expiresAt != 0 {
+				st.setDue(a, due{at: g.expiresAt, kind: dueGrant, id: g.id, place: b.id})
+			}
+		}
+		st.setAllowanceDue(a, b)
+	}
+	if a.more != nil {
+		for _, h := range a.more.holds {
+			st.setDue(a, due{at: h.expiresAt, kind: dueHold, id: h.id})
+		}
+	}
+}
+
+// setKeyDue notes the next thing that time brings about of a key.
+func (st *State) setKeyDue(k *Key) {
+	id, err := ulid.ParseStrict(strings.TrimPrefix(k.id, keyIDPrefix))
+	if at := k.next(st.notices()); at != 0 && err == nil {
+		st.setDue(k.account, due{at: at, kind: dueKey, id: id})
 	}
 }

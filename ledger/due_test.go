@@ -15,24 +15,25 @@ func TestDueIsBounded(t *testing.T) {
 	for n := range uint64(5000) {
 		s := step{"key.update", "acme", fmt.Sprintf(`{"key":%q,"expires_at":"2027-01-15T09:%02d:%02dZ"}`, key, n/60%60, n%60), 20}
 		s.do(t, st)
-		if len(st.dues) > 2*len(st.keys)+64 {
-			t.Fatalf("after %d updates %d expiries are noted for %d keys", n, len(st.dues), len(st.keys))
+		acme := st.accounts["acme"]
+		if n := len(acme.more.dues); n > 2*st.mayBeDue(acme)+16 || len(st.turns) > 2*len(st.accounts)+64 {
+			t.Fatalf("%d dues and %d turns are noted for %d accounts", n, len(st.turns), len(st.accounts))
 		}
 	}
 	last := st.accounts["acme"].keys[0].expiresAt
-	if e, ok := st.Due(last - 1); ok {
-		t.Errorf("%s of %s fell due before its time", e.Type, e.Subject)
+	if list := st.Due(last - 1); list != nil {
+		t.Errorf("%+v fell due before its time", list)
 	}
-	e, ok := st.Due(last)
-	if !ok || e.Subject != key || e.Data.(*events.Key).ExpiresAt != last {
-		t.Fatalf("due at %s: %+v, %t", last, e, ok)
+	for range 2 { // it stays due until it is folded
+		list := st.Due(last)
+		if len(list) != 1 || list[0].Subject != key || list[0].Data.(*events.Key).ExpiresAt != last {
+			t.Fatalf("due at %s: %+v", last, list)
+		}
 	}
-	st.Undue(&e) // it could not be written
-	if again, ok := st.Due(last); !ok || again.Subject != key {
-		t.Fatalf("given back, and not due again: %+v, %t", again, ok)
+	for _, e := range st.DueOf("acme", last) {
+		st.Evolve(&e)
 	}
-	st.Evolve(&e)
-	if e, ok := st.Due(last + 1_000_000); ok {
-		t.Errorf("%s of %s is due a second time", e.Type, e.Subject)
+	if list := st.Due(last + 1_000_000); list != nil {
+		t.Errorf("%+v is due a second time", list)
 	}
 }

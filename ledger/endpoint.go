@@ -49,7 +49,7 @@ func (c *RegisterEndpoint) HeaderNames() []string {
 
 // Decide implements Command.
 func (c *RegisterEndpoint) Decide(in *Input) (Decision, *events.Error) {
-	if len(in.Account.endpoints) >= maxEndpoints {
+	if len(in.Account.endpoints()) >= maxEndpoints {
 		return Decision{}, events.Errorf(events.LimitExceeded, "account %s has %d endpoints, the most it may have; remove one first", in.AccountID, maxEndpoints).
 			With("limit", maxEndpoints)
 	}
@@ -87,7 +87,7 @@ func cutID(id, prefix string) (string, bool) {
 }
 
 func (c *endpointAndReason) setStatus(in *Input, status, eventType string) (Decision, *events.Error) {
-	e := in.Account.endpoints[c.Endpoint]
+	e := in.Account.endpoints()[c.Endpoint]
 	if e == nil {
 		return Decision{}, events.Errorf(events.NotFound, "account %s has no endpoint %s", in.AccountID, c.Endpoint)
 	}
@@ -104,7 +104,7 @@ type PauseEndpoint struct{ endpointAndReason }
 
 // Decide implements Command.
 func (c *PauseEndpoint) Decide(in *Input) (Decision, *events.Error) {
-	if e := in.Account.endpoints[c.Endpoint]; e != nil && e.Status == events.Disabled {
+	if e := in.Account.endpoints()[c.Endpoint]; e != nil && e.Status == events.Disabled {
 		return Decision{}, events.Errorf(events.FailedPrecondition, "endpoint %s is disabled; resume it first", e.ID)
 	}
 	return c.setStatus(in, events.Paused, "endpoint.paused")
@@ -149,11 +149,11 @@ func (st *State) evolveEndpoint(d *events.Endpoint) {
 		return
 	}
 	if d.Status == events.Removed {
-		delete(a.endpoints, d.ID)
+		delete(a.endpoints(), d.ID)
 		return
 	}
-	if a.endpoints == nil {
-		a.endpoints = map[string]*events.Endpoint{}
+	if a.extra().endpoints == nil {
+		a.more.endpoints = map[string]*events.Endpoint{}
 	}
-	a.endpoints[d.ID] = d
+	a.more.endpoints[d.ID] = d
 }

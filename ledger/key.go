@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -44,9 +45,9 @@ func (c *CreateKey) Validate() *events.Error {
 	check.that(c.Kind == events.Restricted || len(c.Permissions) == 0, "permissions are for keys of kind restricted")
 	c.IPAllowlist = check.allowlist(c.IPAllowlist)
 	if c.AssetClass == "" {
-		c.AssetClass = "any"
+		c.AssetClass = events.Any
 	}
-	check.that(slices.Contains([]string{"any", "fiat", "crypto"}, c.AssetClass), "asset_class must be any, fiat or crypto")
+	check.that(slices.Contains([]string{events.Any, events.Fiat, events.Crypto}, c.AssetClass), "asset_class must be any, fiat or crypto")
 	check.metadata(c.Metadata)
 	return check.err
 }
@@ -69,7 +70,16 @@ func (c *CreateKey) Decide(in *Input) (Decision, *events.Error) {
 		ID: id, Account: in.AccountID, Environment: c.Environment, Name: c.Name, Kind: c.Kind, Status: events.Active,
 		Permissions: sortedUnique(c.Permissions), ReadOnly: c.ReadOnly, IPAllowlist: c.IPAllowlist, ExpiresAt: c.ExpiresAt,
 		AssetClass: c.AssetClass, Prefix: c.Prefix, CreatedAt: in.Time, Metadata: c.Metadata, Hash: c.Hash,
+		ExpirySetAt: setAt(c.ExpiresAt, in.Time),
 	})
+}
+
+// setAt is when an expiry was set, 0 where there is none.
+func setAt(expiresAt, now events.Time) events.Time {
+	if expiresAt == 0 {
+		return 0
+	}
+	return now
 }
 
 func errExpiryPast(at events.Time) *events.Error {
@@ -130,7 +140,9 @@ func (c *UpdateKey) Decide(in *Input) (Decision, *events.Error) {
 		if at := c.ExpiresAt.Value; at != 0 && at != next.ExpiresAt && at <= in.Time {
 			return Decision{}, errExpiryPast(at)
 		}
-		next.ExpiresAt = c.ExpiresAt.Value
+		if c.ExpiresAt.Value != next.ExpiresAt {
+			next.ExpiresAt, next.ExpirySetAt, next.Notice = c.ExpiresAt.Value, setAt(c.ExpiresAt.Value, in.Time), 0
+		}
 	}
 	if c.Metadata.Set {
 		next.Metadata = c.Metadata.Value
@@ -258,6 +270,85 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return prefix.Masked(), nil
 }
 
+// spendingKey returns the class of assets that a command which names a key may spend, any
+// for none. The key must be of the environment and of a class that may touch the asset.
+func (in *Input) spendingKey(id, environment, asset string) (string, *events.Error) {
+	if id == "" {
+		return events.Any, nil
+	}
+	k, err := in.key(id)
+	if err != nil {
+		return "", err
+	}
+	w := k.words.Value()
+	if w.environment != environment {
+		return "", events.Errorf(events.FailedPrecondition, "key %s belongs to %s", k.id, w.environment)
+	}
+	if class := in.Account.Plan.Class(asset); !mayTouch(w.assetClass, class) {
+		return "", events.Errorf(events.PermissionDenied, "key %s is for %s assets, %s is %s", k.id, w.assetClass, asset, class)
+	}
+	return w.assetClass, nil
+}
+
+// next returns when time alone next brings about something of a key, 0 for never.
+func (k *Key) next(notices []time.Duration) events.Time {
+	w := k.words.Value()
+	if w.status == events.Revoked {
+		return 0
+	}
+	var at events.Time
+	if k.expiresAt != 0 && !w.expired {
+		at = k.expiresAt
+		if notice := k.nextNotice(notices, 0); notice != 0 {
+			at = k.expiresAt - events.Time(notice)
+		}
+	}
+	if m := k.more; m != nil && m.hasOldHash && (at == 0 || m.oldUntil < at) {
+		at = m.oldUntil
+	}
+	return at
+}
+
+// nextNotice returns in milliseconds how long before the expiry the next notice is to
+// come: the longest that was not given and whose time was not past when the expiry was
+// set; at a time after 0, the shortest of those whose time has come.
+func (k *Key) nextNotice(notices []time.Duration, now events.Time) (notice int64) {
+	var given int64
+	var set events.Time
+	if m := k.more; m != nil {
+		given, set = m.notice, m.expirySetAt
+	}
+	for _, n := range notices {
+		ms := n.Milliseconds()
+		at := k.expiresAt - events.Time(ms)
+		switch {
+		case given != 0 && ms >= given, at <= set:
+		case now == 0:
+			notice = max(notice, ms)
+		case at <= now && (notice == 0 || ms < notice):
+			notice = ms
+		}
+	}
+	return notice
+}
+
+// happens is what has come of a key by now.
+func (k *Key) happens(in *Input, notices []time.Duration) []events.Event {
+	d := k.data()
+	event := func(eventType string) []events.Event {
+		return []events.Event{{Type: eventType, Account: in.AccountID, Environment: d.Environment, Subject: d.ID, Data: d}}
+	}
+	switch m := k.more; {
+	case m != nil && m.hasOldHash && m.oldUntil <= in.Time:
+		d.OldHash, d.OldSecretUntil = [32]byte{}, 0
+		return event("key.secret_retired")
+	case k.expiresAt <= in.Time:
+		return event("key.expired")
+	}
+	d.Notice = k.nextNotice(notices, in.Time)
+	return event("key.expiring")
+}
+
 func (st *State) evolveKey(d *events.Key, eventType string) {
 	id, err := ulid.ParseStrict(strings.TrimPrefix(d.ID, keyIDPrefix))
 	a := st.accounts[d.Account]
@@ -265,21 +356,40 @@ func (st *State) evolveKey(d *events.Key, eventType string) {
 		return
 	}
 	k := st.keys[id]
-	var before events.Time
 	expired := eventType == "key.expired"
-	if k != nil {
-		before = k.expiresAt
-		expired = expired || k.words.Value().expired && d.ExpiresAt == before
-	}
+	var before events.Time
 	if k == nil {
 		k = &Key{id: d.ID, account: a}
 		st.addKey(id, k)
 		a.live++
-	} else if k.words.Value().status != events.Revoked && d.Status == events.Revoked {
-		a.live--
+	} else {
+		w := k.words.Value()
+		expired = expired || w.expired && d.ExpiresAt == k.expiresAt
+		if w.status != events.Revoked && d.Status == events.Revoked {
+			a.live--
+		}
+		before = k.next(st.notices())
+		st.setForeign(k, false)
 	}
 	k.set(d, expired)
-	if d.ExpiresAt != before {
-		st.setDue(id, k)
+	st.setForeign(k, true)
+	if at := k.next(st.notices()); at != 0 && at != before {
+		st.setDue(a, due{at: at, kind: dueKey, id: id})
+	}
+}
+
+// setForeign puts an imported key into the index by its secrets' hashes, or takes it out.
+func (st *State) setForeign(k *Key, in bool) {
+	if k.more == nil || !k.more.imported {
+		return
+	}
+	for _, hash := range [][32]byte{k.hash, k.more.oldHash} {
+		switch {
+		case hash == [32]byte{}:
+		case in:
+			st.foreign[hash] = k
+		default:
+			delete(st.foreign, hash)
+		}
 	}
 }

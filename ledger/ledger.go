@@ -22,6 +22,12 @@ type Command interface {
 	Decide(in *Input) (Decision, *events.Error)
 }
 
+// Touches is implemented by commands that move something of a second account too.
+type Touches interface {
+	// Touches returns that account's id.
+	Touches() string
+}
+
 // Input is what a command is decided on.
 type Input struct {
 	State     *State
@@ -97,6 +103,17 @@ func Decide(st *State, spec *Spec, cmd Command, in *Input) (Decision, *events.Er
 		return Decision{}, events.Errorf(events.AccountSuspended, "account %s is suspended", in.AccountID)
 	}
 	return cmd.Decide(in)
+}
+
+// Outcome is the data of the event that answers an entry's command: the first that is not
+// an exchange, which only makes the one behind it possible.
+func Outcome(list []events.Event) events.Data {
+	for i := range list {
+		if list[i].Type != "credit.exchanged" {
+			return list[i].Data
+		}
+	}
+	return nil
 }
 
 // Result is the object that answers a command. It is a pure function of the event's

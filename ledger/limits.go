@@ -26,6 +26,9 @@ const (
 	maxRatePerSecond    = 1_000_000
 	maxBurst            = 1_000_000
 	maxPlanKeys         = 1_000_000
+	maxPlanAssets       = 64
+	maxPar              = 64
+	maxScale            = 12 // of an asset: digits behind the point
 )
 
 // The limits that other packages look at too.

@@ -18,7 +18,7 @@ import (
 
 // sectionVersion is the first byte of a section. A section with more in it, or with
 // events' structs that have grown, has a higher one.
-const sectionVersion = 1
+const sectionVersion = 2
 
 // errSection means that a section's bytes are not what AppendAccount makes.
 var errSection = errors.New("the section is damaged")
@@ -31,11 +31,15 @@ var errSection = errors.New("the section is damaged")
 //	keys       list, sorted by id, revoked ones included, of: data of events.Key, and
 //	           whether key.expired was written for its expiry
 //	balances   list, sorted by environment and asset, of: environment, asset, posted,
-//	           held, list of grants with something left in burn order: id, remaining,
-//	           priority
+//	           held, list of grants with something left in burn order: id (16 bytes),
+//	           remaining, expiry, priority; and of the allowance: amount, and unless
+//	           that is 0: spent, end of the period
 //	endpoints  list of data of events.Endpoint, sorted by id, removed ones not
 //	           included
-//	grant ids  list of the ids of all grants ever made, sorted
+//	grant ids  list of the ids (16 bytes) of all grants ever made, sorted
+//	holds      list of the open ones, sorted by id, of: data of events.Held
+//	refunded   list of debits of which something was refunded, sorted by id, of: id (16
+//	           bytes), how much
 //
 // Rate buckets are not in it. All lists but the grants are sorted, so equal accounts
 // have equal sections.
@@ -86,12 +90,32 @@ func (s *section) write(a *Account) {
 		for j := range b.grants {
 			s.grant(&b.grants[j])
 		}
+		s.allowance(&b.allowance)
 	}
-	s.Len(len(a.endpoints))
-	for _, id := range slices.Sorted(maps.Keys(a.endpoints)) {
-		s.data(a.endpoints[id])
+	s.Len(len(a.endpoints()))
+	for _, id := range slices.Sorted(maps.Keys(a.endpoints())) {
+		s.data(a.endpoints()[id])
 	}
-	s.Strings(&a.grantIDs)
+	s.Len(len(a.grantIDs))
+	for i := range a.grantIDs {
+		s.Fixed(a.grantIDs[i][:])
+	}
+	var m more
+	if a.more != nil {
+		m = *a.more
+	}
+	s.Len(len(m.holds))
+	for _, h := range m.holds {
+		d := events.Held{Hold: h.data()}
+		d.Balance.Environment, d.Balance.Asset = d.Environment, d.Asset // they are stored there
+		s.data(&d)
+	}
+	s.Len(len(m.refunded))
+	for _, id := range slices.SortedFunc(maps.Keys(m.refunded), ulid.ULID.Compare) {
+		amount := m.refunded[id]
+		s.Fixed(id[:])
+		s.Int(&amount)
+	}
 }
 
 // read codes into a, which is empty.
@@ -121,18 +145,47 @@ func (s *section) read(a *Account) {
 		for j := range b.grants {
 			s.grant(&b.grants[j])
 		}
+		s.allowance(&b.allowance)
 	}
 	if n := s.Len(0); n > 0 {
-		a.endpoints = make(map[string]*events.Endpoint)
+		a.extra().endpoints = make(map[string]*events.Endpoint)
 		for range n {
 			d := new(events.Endpoint)
 			s.data(d)
 			s.check(d.Account == a.ID, "an endpoint of another account")
-			a.endpoints[d.ID] = d
+			a.more.endpoints[d.ID] = d
 		}
 	}
-	s.Strings(&a.grantIDs)
-	a.shareGrantIDs()
+	a.grantIDs = make([]ulid.ULID, s.Len(0))
+	for i := range a.grantIDs {
+		s.Fixed(a.grantIDs[i][:])
+	}
+	s.readHolds(a)
+	if n := s.Len(0); n > 0 {
+		a.extra().refunded = make(map[ulid.ULID]int64)
+		for range n {
+			var id ulid.ULID
+			var amount int64
+			s.Fixed(id[:])
+			s.Int(&amount)
+			a.more.refunded[id] = amount
+		}
+	}
+}
+
+func (s *section) readHolds(a *Account) {
+	n := s.Len(0)
+	if n == 0 {
+		return
+	}
+	a.extra().holds = make([]*hold, n)
+	for i := range a.more.holds {
+		var d events.Held
+		s.data(&d)
+		id, err := ulid.ParseStrict(strings.TrimPrefix(d.ID, holdIDPrefix))
+		s.check(err == nil, "a hold's id is malformed")
+		a.more.holds[i] = newHold(id, &d)
+	}
 }
 
 func (s *section) balance(id *balanceID, b *balance) {
@@ -143,20 +196,25 @@ func (s *section) balance(id *balanceID, b *balance) {
 }
 
 func (s *section) grant(g *grant) {
-	s.String(&g.id)
+	s.Fixed(g.id[:])
 	s.Int(&g.remaining)
+	s.Time(&g.expiresAt)
 	s.Int(&g.priority)
 }
 
-// shareGrantIDs makes a grant with something left and the list of all use one string.
-func (a *Account) shareGrantIDs() {
-	for i := range a.balances {
-		for j := range a.balances[i].grants {
-			g := &a.balances[i].grants[j]
-			if at, found := slices.BinarySearch(a.grantIDs, g.id); found {
-				g.id = a.grantIDs[at]
-			}
-		}
+func (s *section) allowance(p **allowance) {
+	var a allowance
+	if *p != nil {
+		a = **p
+	}
+	s.Int(&a.amount)
+	if a.amount == 0 {
+		return
+	}
+	s.Int(&a.spent)
+	s.Time(&a.until)
+	if s.Reading() {
+		*p = &allowance{amount: a.amount, spent: a.spent, until: a.until}
 	}
 }
 
@@ -179,16 +237,19 @@ func (s *section) checkAccount(a *Account) {
 		s.check(a.Environments.Get(k.words.Value().environment) != nil, "a key of no environment")
 	}
 	s.check(ascending(a.balances, func(a, b balance) int { return a.id.Value().compare(b.id.Value()) }), "balances out of order")
-	s.check(ascending(a.grantIDs, strings.Compare), "grant ids out of order")
-	live := map[string]bool{}
+	s.check(ascending(a.grantIDs, ulid.ULID.Compare), "grant ids out of order")
+	live := map[ulid.ULID]bool{}
 	for i := range a.balances {
-		priority := int64(-1 << 63)
-		for _, g := range a.balances[i].grants {
-			s.check(g.remaining > 0 && g.priority >= priority, "grants out of order or with nothing left")
-			_, known := slices.BinarySearch(a.grantIDs, g.id)
-			s.check(known && !live[g.id], "a grant whose id is unknown or stands twice")
-			priority, live[g.id] = g.priority, true
+		b := &a.balances[i]
+		for j, g := range b.grants {
+			s.check(g.remaining > 0 && (j == 0 || !g.before(&b.grants[j-1])), "grants out of order or with nothing left")
+			s.check(!live[g.id], "a grant stands twice")
+			live[g.id] = true
 		}
+		s.check(b.allowance == nil || a.Plan != nil && a.Plan.Allowance != nil, "an allowance without a plan")
+	}
+	if a.more != nil {
+		s.check(ascending(a.more.holds, func(a, b *hold) int { return a.id.Compare(b.id) }), "holds out of order")
 	}
 }
 
@@ -243,8 +304,9 @@ func (st *State) RestoreAccount(b []byte) (string, error) {
 	st.addAccount(a)
 	for i, k := range a.keys {
 		st.keys[ids[i]] = k
-		st.setDue(ids[i], k)
+		st.setForeign(k, true)
 	}
+	st.setAllDue(a)
 	return a.ID, nil
 }
 

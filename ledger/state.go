@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 	"unique"
 
 	"github.com/oklog/ulid/v2"
@@ -21,22 +22,52 @@ type State struct {
 	accounts map[string]*Account
 	order    []*Account // in order of opening
 	keys     map[ulid.ULID]*Key
-	dues     dues // what time alone will bring about
+	foreign  map[[32]byte]*Key // imported keys by the hash of each secret that works
+	turns    turns             // which account has something due, and when
+
+	// Notices is how long before a key's expiry key.expiring tells of it, the longest
+	// first. Nil: DefaultNotices. It is set before anything is folded.
+	Notices []time.Duration
 }
 
 // NewState returns the state of an empty log.
 func NewState() *State {
-	return &State{accounts: map[string]*Account{}, keys: map[ulid.ULID]*Key{}}
+	return &State{accounts: map[string]*Account{}, keys: map[ulid.ULID]*Key{}, foreign: map[[32]byte]*Key{}}
 }
 
 // Account is an account with what it owns.
 type Account struct {
-	events.Account                             // a copy of the newest event's data
-	live           int                         // keys that are not revoked
-	keys           []*Key                      // sorted by id
-	balances       []balance                   // made at the first grant; sorted by environment and asset
-	endpoints      map[string]*events.Endpoint // not removed; nil, which is small, for most accounts
-	grantIDs       []string                    // of all grants ever made, sorted, so that an id grants once
+	events.Account             // a copy of the newest event's data
+	live           int         // keys that are not revoked
+	due            events.Time // when the earliest of its dues is; 0: none
+	keys           []*Key      // sorted by id
+	balances       []balance   // made at the first movement; sorted by environment and asset
+	grantIDs       []ulid.ULID // of all grants that credit.grant ever made, sorted, so that an id grants once
+	more           *more       // nil for most accounts
+}
+
+// more is what few accounts have.
+type more struct {
+	dues      dues
+	endpoints map[string]*events.Endpoint // not removed
+	holds     []*hold                     // open ones, sorted by id
+	refunded  map[ulid.ULID]int64         // of a debit, in all
+}
+
+// extra returns what few accounts have, to be written to.
+func (a *Account) extra() *more {
+	if a.more == nil {
+		a.more = &more{}
+	}
+	return a.more
+}
+
+// endpoints returns the endpoints that are not removed.
+func (a *Account) endpoints() map[string]*events.Endpoint {
+	if a.more == nil {
+		return nil
+	}
+	return a.more.endpoints
 }
 
 // data returns the account as an event or an answer holds it.
@@ -44,8 +75,6 @@ func (a *Account) data() *events.Account {
 	d := a.Account
 	return &d
 }
-
-type balanceID struct{ environment, asset string }
 
 // Key is a key with its restrictions in the form that is checked.
 type Key struct {
@@ -59,7 +88,19 @@ type Key struct {
 	metadata             events.Object
 	expiresAt, createdAt events.Time
 	hash                 [32]byte
-	bucket               bucket // in memory only; full after a restart
+	bucket               bucket   // in memory only; full after a restart
+	more                 *moreKey // nil for most keys
+}
+
+// moreKey is what few keys have. It is never written to: a change makes a new one.
+type moreKey struct {
+	publicKey            []byte   // of a signing key
+	oldHash              [32]byte // of the secret before the newest
+	oldUntil             events.Time
+	rotatedAt            events.Time
+	expirySetAt          events.Time
+	notice               int64 // see events.Key
+	imported, hasOldHash bool
 }
 
 // keyWords are the members of a key that have few values: all keys share them.
@@ -71,12 +112,17 @@ type keyWords struct {
 // data returns the key as an event or an answer holds it.
 func (k *Key) data() *events.Key {
 	w := k.words.Value()
-	return &events.Key{
+	d := &events.Key{
 		ID: k.id, Account: k.account.ID, Environment: w.environment, Name: k.name, Kind: w.kind, Status: w.status,
 		Reason: k.reason, Permissions: k.permissions, ReadOnly: w.readOnly, IPAllowlist: k.allowlist,
 		ExpiresAt: k.expiresAt, AssetClass: w.assetClass, Prefix: k.prefix, CreatedAt: k.createdAt,
 		Metadata: k.metadata, Hash: k.hash,
 	}
+	if m := k.more; m != nil {
+		d.PublicKey, d.Imported, d.RotatedAt, d.OldSecretUntil, d.OldHash = m.publicKey, m.imported, m.rotatedAt, m.oldUntil, m.oldHash
+		d.ExpirySetAt, d.Notice = m.expirySetAt, m.notice
+	}
+	return d
 }
 
 // set takes over an event's data. It keeps the strings and lists of it, which nobody
@@ -93,6 +139,14 @@ func (k *Key) set(d *events.Key, expired bool) {
 	for i, s := range d.IPAllowlist {
 		k.allow[i], _ = netip.ParsePrefix(s)
 	}
+	m := moreKey{
+		publicKey: d.PublicKey, oldHash: d.OldHash, oldUntil: d.OldSecretUntil, rotatedAt: d.RotatedAt,
+		expirySetAt: d.ExpirySetAt, notice: d.Notice, imported: d.Imported, hasOldHash: d.OldHash != [32]byte{},
+	}
+	k.more = nil
+	if m.publicKey != nil || m.imported || m.hasOldHash || m.rotatedAt != 0 || m.oldUntil != 0 || m.expirySetAt != 0 || m.notice != 0 {
+		k.more = &m
+	}
 }
 
 // Evolve folds one event into the state. It never fails: what may happen was decided
@@ -103,12 +157,34 @@ func (st *State) Evolve(e *events.Event) {
 		st.evolveAccount(d)
 	case *events.Key:
 		st.evolveKey(d, e.Type)
-	case *events.Granted:
-		st.evolveGranted(e.Account, d)
-	case *events.Debited:
-		st.evolveDebited(e.Account, d)
 	case *events.Endpoint:
 		st.evolveEndpoint(d)
+	default:
+		st.evolveMoney(e.Account, e.Data)
+	}
+}
+
+func (st *State) evolveMoney(account string, data events.Data) {
+	switch d := data.(type) {
+	case *events.Debited:
+		st.moved(account, &d.Balance, d.Drawn, nil, false)
+	case *events.Granted:
+		st.evolveGranted(account, d)
+	case *events.Refunded:
+		st.evolveRefunded(account, d)
+	case *events.Adjusted:
+		st.moved(account, &d.Balance, d.Drawn, d.Added, true)
+	case *events.Transferred:
+		st.moved(account, &d.Balance, d.Drawn, d.Added, true)
+	case *events.Expired:
+		st.evolveExpired(account, d)
+	case *events.Replenished:
+		st.evolveReplenished(account, d)
+	case *events.Exchanged:
+		st.moved(account, &d.From.Balance, d.From.Drawn, nil, false)
+		st.moved(account, &d.To.Balance, nil, d.To.Added, true)
+	case *events.Held:
+		st.evolveHeld(account, d)
 	}
 }
 

@@ -47,11 +47,7 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 		if err := a.Validate(); err != nil {
 			t.Fatalf("%s: %v", s.body, err)
 		}
-		answer, e := a.Decide(a.Find(st), idOf(s.number), now)
-		var list []events.Event
-		if e != nil {
-			list = append(list, *e)
-		}
+		answer, list := a.Decide(st, a.Find(st, now), idOf(s.number), now)
 		return list, string(answer.AppendJSON(nil)) + encoded(list)
 	}
 	i := slices.IndexFunc(Commands, func(c struct {
@@ -92,12 +88,14 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 // due folds what time alone brings about before the step.
 func (s step) due(st *State) (list []events.Event) {
 	for {
-		e, ok := st.Due(s.time())
-		if !ok {
+		next := st.Due(s.time())
+		if next == nil {
 			return list
 		}
-		st.Evolve(&e)
-		list = append(list, e)
+		for i := range next {
+			st.Evolve(&next[i])
+		}
+		list = append(list, next...)
 	}
 }
 

@@ -122,7 +122,8 @@ func FuzzAuthorize(f *testing.F) {
 			}
 			return
 		}
-		answer, _ := req.Authorize.Decide(req.Authorize.Find(withKey(ulid.ULID{1: 1})), req.ID, 1)
+		state := withKey(ulid.ULID{1: 1})
+		answer, _ := req.Authorize.Decide(state, req.Authorize.Find(state, 1), req.ID, 1)
 		if answer.Allowed {
 			t.Fatalf("a key whose secret nobody has was allowed: %+v", answer)
 		}

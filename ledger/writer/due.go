@@ -24,20 +24,44 @@ func (w *Writer) fireDue() {
 		return
 	}
 	for range maxDue {
-		if w.open.full() || len(w.open.entries) > maxGroupBytes-maxEntryBytes || w.refuseMore(maxEntryBytes) != nil {
-			return // what is taken must fit; there will be a group and room for it
-		}
-		event, ok := w.state.Due(w.open.commit.Time)
-		if !ok {
+		if !w.roomForDue() {
 			return
 		}
-		err := w.add(store.Entry{
-			CommandID: ulid.Make(), Command: commandTimer, Account: event.Account, Actor: actorSelf,
-			Outcome: events.OK, Events: []events.Event{event},
-		})
-		if err != nil { // the log filled up this moment
-			w.state.Undue(&event)
+		list := w.state.Due(w.open.commit.Time)
+		if list == nil || !w.addDue(list) {
 			return
 		}
 	}
+}
+
+// meetDue adds what is due of an account, before a command of it is decided. It returns
+// false where the command cannot be decided now: the group has no room for what is due,
+// and the command's turn comes in the next one, or the log has none, and it is refused. An
+// account with very much due is brought up to date over several groups.
+func (w *Writer) meetDue(p *pending, account string) bool {
+	for {
+		list := w.state.DueOf(account, w.open.commit.Time)
+		if list == nil {
+			return true
+		}
+		if p.reply.Err = w.refuseMore(maxEntryBytes); p.reply.Err != nil {
+			return false
+		}
+		if !w.roomForDue() || !w.addDue(list) {
+			w.open.closed = true
+			return false
+		}
+	}
+}
+
+// roomForDue says whether whatever is due next fits in the group and in the log.
+func (w *Writer) roomForDue() bool {
+	return !w.open.full() && len(w.open.entries) <= maxGroupBytes-maxEntryBytes && w.refuseMore(maxEntryBytes) == nil
+}
+
+func (w *Writer) addDue(list []events.Event) bool {
+	return w.add(store.Entry{
+		CommandID: ulid.Make(), Command: commandTimer, Account: list[0].Account, Actor: actorSelf,
+		Outcome: events.OK, Events: list,
+	}) == nil
 }

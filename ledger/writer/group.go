@@ -182,6 +182,12 @@ func (w *Writer) decideCommand(p *pending) {
 	if req.Receipt && w.answeredBefore(p, req.Account) {
 		return
 	}
+	if !w.meetDue(p, req.Account) {
+		return
+	}
+	if t, ok := req.Command.(ledger.Touches); ok && !w.meetDue(p, t.Touches()) {
+		return
+	}
 	in := ledger.Input{AccountID: req.Account, CommandID: req.ID, Time: w.open.commit.Time}
 	decision, err := ledger.Decide(w.state, req.Spec, req.Command, &in)
 	if err != nil {
@@ -193,19 +199,21 @@ func (w *Writer) decideCommand(p *pending) {
 		return
 	}
 	if w.commit(p, in.AccountID, req.Verb, decision.Events) {
-		p.reply.Data = decision.Events[len(decision.Events)-1].Data
+		p.reply.Data = ledger.Outcome(decision.Events)
 	}
 }
 
 func (w *Writer) decideAuthorize(p *pending) {
 	a, now := p.req.Authorize, w.open.commit.Time
-	key := a.Find(w.state)
-	if key != nil && p.req.Receipt && w.answeredBefore(p, key.AccountID()) {
-		return
+	key := a.Find(w.state, now)
+	if key != nil {
+		if p.req.Receipt && w.answeredBefore(p, key.AccountID()) || !w.meetDue(p, key.AccountID()) {
+			return
+		}
 	}
-	answer, event := a.Decide(key, p.req.ID, now)
+	answer, list := a.Decide(w.state, key, p.req.ID, now)
 	p.reply.Answer = answer
-	if event != nil && !w.commit(p, event.Account, "authorize", []events.Event{*event}) {
+	if len(list) > 0 && !w.commit(p, key.AccountID(), "authorize", list) {
 		return
 	}
 	if answer.Allowed {
@@ -411,7 +419,7 @@ func replyOf(c *store.Commit, sequence uint64, entry int) Reply {
 	reply := Reply{
 		Replayed: true,
 		Position: events.Position{Partition: c.Partition, Sequence: sequence, Index: index},
-		Data:     e.Events[len(e.Events)-1].Data,
+		Data:     ledger.Outcome(e.Events),
 	}
 	if d, ok := reply.Data.(*events.Debited); ok && e.Command == "authorize" {
 		reply.Answer = ledger.AnswerOf(e.Account, d)

@@ -76,7 +76,7 @@ func TestPlan(t *testing.T) {
 	Run(t, []Case{
 		{"what a plan leaves out is filled in",
 			[]Step{opened}, Do("account.set_plan", `{"plan":{"name":"starter","rate":{"per_second":10}}}`),
-			Then{Events: []string{"account.plan_set"}, Data: `{"plan":{"name":"starter","price":{"asset":"credits","default":100,"per":{}},"rate":{"per_second":10,"burst":10},"max_keys":0}}`}},
+			Then{Events: []string{"account.plan_set"}, Data: `{"plan":{"name":"starter","price":{"asset":"credits","default":100,"per":{}},"rate":{"per_second":10,"burst":10},"max_keys":0,"allowance":null,"overdraft":{},"par":[],"assets":{}}}`}},
 		{"the same plan changes nothing",
 			[]Step{opened, Do("account.set_plan", `{"plan":{"name":"starter"}}`)}, Do("account.set_plan", `{"plan":{"name":"starter","price":{"default":100}}}`), Then{}},
 		{"a plan is required", []Step{opened}, Do("account.set_plan", `{}`), Then{Code: events.InvalidArgument}},

@@ -114,13 +114,12 @@ func (w *world) step(s Step) outcome {
 // due is what time alone brings about before a step, folded.
 func (w *world) due() (list []events.Event) {
 	for {
-		e, ok := w.state.Due(events.At(w.now))
-		if !ok {
+		next := w.state.Due(events.At(w.now))
+		if next == nil {
 			return list
 		}
-		one := []events.Event{e}
-		w.evolve(one)
-		list = append(list, one...)
+		w.evolve(next)
+		list = append(list, next...)
 	}
 }
 
@@ -201,12 +200,10 @@ func (w *world) authorize(body []byte) outcome {
 	if err := a.Validate(); err != nil {
 		return outcome{err: err}
 	}
-	key, now := a.Find(w.state), events.At(w.now)
-	answer, event := a.Decide(key, w.id(), now)
-	out := outcome{answer: &answer}
-	if event != nil {
-		out.events = []events.Event{*event}
-	}
+	now := events.At(w.now)
+	key := a.Find(w.state, now)
+	answer, list := a.Decide(w.state, key, w.id(), now)
+	out := outcome{answer: &answer, events: list}
 	if answer.Allowed {
 		key.Take(now)
 	}
