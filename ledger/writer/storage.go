@@ -119,13 +119,10 @@ func (w *Writer) refuseEntry(size int) *events.Error {
 	return w.refuseMore(0)
 }
 
-// commitFrame is what a commit's header and its record in the log take at most, in bytes.
-const commitFrame = 512
-
 // refuseMore returns why more bytes than the open group has now cannot be committed, nil
 // if they can.
 func (w *Writer) refuseMore(bytes int64) *events.Error {
-	bytes += int64(len(w.open.entries)) + commitFrame
+	bytes += int64(len(w.open.entries))
 	if w.inFlight != nil {
 		bytes += recordBytes(w.inFlight)
 	}
