@@ -77,22 +77,35 @@ func (c *Client) Command(ctx context.Context, account, verb string, body any, op
 	return c.settle(ctx, msg)
 }
 
-// settle sends a message with a command id until its outcome is known.
+// settle sends a message with a command id until its outcome is known. Once one try may
+// have been carried out, that a later one was not says nothing: the outcome is unknown
+// until an answer tells it.
 func (c *Client) settle(ctx context.Context, msg *nats.Msg) (*Reply, error) {
-	for {
+	var unknown error
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		reply, err := c.request(ctx, msg)
 		var refused *events.Error
 		switch {
-		case errors.As(err, &refused) && refused.Code == events.OutcomeUnknown:
-		case errors.Is(err, nats.ErrTimeout):
-		default:
-			return reply, err
-		}
-		if ctx.Err() != nil {
+		case err == nil:
+			return reply, nil
+		case errors.As(err, &refused) && refused.Code == events.OutcomeUnknown, errors.Is(err, nats.ErrTimeout):
+			unknown = err
+		case unknown == nil, refused != nil && refused.Code != events.Unavailable:
 			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, unknown
+		case <-time.After(pause):
 		}
 	}
 }
+
+// Pauses between the tries of a call whose outcome is unknown.
+const (
+	firstPause = time.Millisecond
+	lastPause  = time.Second
+)
 
 // Query sends a query.
 func (c *Client) Query(ctx context.Context, account, verb string, body any, opts ...Option) (*Reply, error) {
