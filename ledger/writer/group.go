@@ -434,7 +434,7 @@ func (w *Writer) replay(p *pending) {
 	c, err := w.cfg.Tail.Commit(ctx, p.replay.sequence)
 	if err != nil {
 		w.log.Error("cannot read a receipt's commit", "sequence", p.replay.sequence, "error", err)
-		p.req.Done(&Reply{Err: events.Errorf(events.Unavailable, "this was done before, but its answer cannot be read now; try again with the same id")})
+		p.req.Done(&Reply{Err: events.Errorf(events.OutcomeUnknown, "this was done before, but its answer cannot be read now; try again with the same id")})
 		return
 	}
 	reply := replyOf(c, c.Sequence, int(p.replay.entry))

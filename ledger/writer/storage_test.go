@@ -276,7 +276,7 @@ func TestFailingReads(t *testing.T) {
 	f = d.run(t, c) // its tail holds nothing in memory
 	<-f.w.Ready()
 	d.set(func(d *disk) { d.reads = errDisk })
-	if r := f.do("acme", "credit.debit", debit(100), id); r.Err == nil || r.Err.Code != events.Unavailable {
+	if r := f.do("acme", "credit.debit", debit(100), id); r.Err == nil || r.Err.Code != events.OutcomeUnknown {
 		t.Errorf("a retry whose first answer cannot be read: %+v", r)
 	}
 	if r := f.do("acme", "credit.debit", debit(100), c.id()); r.Err != nil || posted(r) != 800 {

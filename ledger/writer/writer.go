@@ -363,7 +363,7 @@ func (w *Writer) answerer() error {
 			case p.replay == nil:
 				p.req.Done(&p.reply)
 			case !replays.TryGo(func() error { w.replay(p); return nil }):
-				p.req.Done(&Reply{Err: events.Errorf(events.Unavailable, "this was done before, but too many first answers are being looked up; try again with the same id")})
+				p.req.Done(&Reply{Err: events.Errorf(events.OutcomeUnknown, "this was done before, but too many first answers are being looked up; try again with the same id")})
 			}
 		}
 	}
