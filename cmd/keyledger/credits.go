@@ -2,6 +2,7 @@ package main
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,15 +21,21 @@ func creditsCommand(a *app) *cobra.Command {
 
 func creditsGrant(a *app) *cobra.Command {
 	var body ledger.GrantCredit
+	var expires string
 	c := a.verb(&cobra.Command{
 		Use:   "grant ACCOUNT AMOUNT",
 		Short: "Add credits to a balance",
 		Example: `  keyledger credits grant acme 2000
-  keyledger credits grant acme 500 --environment live --category promotional --priority -10 --reference WELCOME`,
+  keyledger credits grant acme 500 --environment live --category promotional --priority -10 --expires 720h --reference WELCOME`,
 		Args: arguments("ACCOUNT", "AMOUNT"),
 	}, func(cmd *cobra.Command, args []string) (err error) {
 		if body.Amount, err = parseAmount(args[1]); err != nil {
 			return err
+		}
+		if expires != "" {
+			if body.ExpiresAt, err = parseTime("expires", expires, time.Now()); err != nil {
+				return err
+			}
 		}
 		return a.command(cmd, args[0], "credit.grant", body, func(reply *client.Reply) error {
 			var out client.Granted
@@ -44,6 +51,7 @@ func creditsGrant(a *app) *cobra.Command {
 	assetFlag(c, &body.Asset)
 	flags.StringVar(&body.Grant, "grant", "", "`GRANT`: an id of your own, grant_ and a ULID, so that an invoice grants once")
 	withDefault(flags, "grant", "a new one")
+	flags.StringVar(&expires, "expires", "", "`WHEN`: what is left of it is gone then: a time, or a duration from now")
 	flags.Int64Var(&body.Priority, "priority", 0, "low is drawn first")
 	flags.StringVar(&body.Category, "category", events.Paid, "`CATEGORY`: paid or promotional")
 	flags.StringVar(&body.Reference, "reference", "", "`TEXT` of your own, such as an invoice number")

@@ -32,6 +32,14 @@ func expectedDebits(visits []visit) map[netip.Addr]int {
 	return count
 }
 
+// exhausted is how many events say that an address's credits are used up.
+func exhausted(debits int) int {
+	if debits == affordable {
+		return 1
+	}
+	return 0
+}
+
 // maxDifferences is how many differences are listed one by one.
 const maxDifferences = 20
 
@@ -43,10 +51,11 @@ func (d *demo) differ(format string, args ...any) {
 // reconcile compares what the ledger and the receiver say with the independent count.
 func (d *demo) reconcile() {
 	expected := expectedDebits(d.visits)
-	allowed := 0
+	allowed, used := 0, 0
 	for _, x := range d.accounts {
 		n := expected[x.addr]
 		allowed += n
+		used += exhausted(n)
 		if x.allowed != n {
 			d.differ("account %s: %d requests were allowed, not %d", x.id, x.allowed, n)
 		}
@@ -68,7 +77,7 @@ func (d *demo) reconcile() {
 	if want := len(d.visits) - allowed; refused != want {
 		d.differ("%d requests were refused, not %d", refused, want)
 	}
-	if want := setUpEvents*len(d.accounts) + allowed; d.events != want {
+	if want := setUpEvents*len(d.accounts) + allowed + used; d.events != want {
 		d.differ("the log holds %d events, not %d", d.events, want)
 	}
 	if t := d.hooks.Totals(); t.BadSignatures+t.Malformed+t.Unknown+t.Changed > 0 {
@@ -78,15 +87,15 @@ func (d *demo) reconcile() {
 }
 
 // reconcileWebhooks compares the events that the receiver verified for an account with
-// the debits its answers named: each exactly once, with the key's event, numbered from 1
-// without a gap.
+// the debits its answers named: each exactly once, with the key's event and the one that
+// says that nothing is left, numbered from 1 without a gap.
 func (d *demo) reconcileWebhooks(x *demoAccount, expected int) {
 	got := d.hooks.Events(x.path())
-	if want := expected + keyEvents; len(got) != want {
+	if want := expected + keyEvents + exhausted(expected); len(got) != want {
 		d.differ("account %s: %d events were delivered, not %d", x.id, len(got), want)
 	}
 	missing := maps.Clone(x.debits)
-	keys := 0
+	keys, ends := 0, 0
 	var numbers []int
 	for i := range got {
 		if n, err := strconv.Atoi(got[i].Sequence); err == nil {
@@ -101,12 +110,17 @@ func (d *demo) reconcileWebhooks(x *demoAccount, expected int) {
 				d.differ("account %s: a debit %q was delivered that no answer named, or twice", x.id, id)
 			}
 			delete(missing, id)
+		case "dev.keyledger.balance.exhausted.v1":
+			ends++
 		default:
 			d.differ("account %s: an event %s was delivered", x.id, got[i].Type)
 		}
 	}
 	if keys != keyEvents {
 		d.differ("account %s: %d key events were delivered, not %d", x.id, keys, keyEvents)
+	}
+	if ends != exhausted(expected) {
+		d.differ("account %s: %d events said that nothing is left, not %d", x.id, ends, exhausted(expected))
 	}
 	if len(missing) > 0 {
 		d.differ("account %s: %d debits were not delivered", x.id, len(missing))

@@ -166,7 +166,7 @@ func (d *demo) awaitWebhooks(ctx context.Context) error {
 	d.progress.begin("receiving webhooks")
 	owed := 0
 	for _, n := range expectedDebits(d.visits) {
-		owed += n + keyEvents
+		owed += n + keyEvents + exhausted(n)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
