@@ -32,15 +32,15 @@ func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1,
 		Discard: jetstream.DiscardOld, PersistMode: jetstream.AsyncPersistMode, AllowDirect: true,
 	}
-	feed := derived
-	feed.Name, feed.Subjects = StreamFeed(partition), []string{SubjectFeed(partition) + ">"}
-	feed.MaxAge, feed.MaxBytes = FeedAge, share(18)
-	attempts := derived
-	attempts.Name, attempts.Subjects = StreamAttempts, []string{SubjectAttempts + ">"}
-	attempts.MaxAge, attempts.MaxBytes = AttemptsAge, share(10)
 	access := derived
 	access.Name, access.Subjects = StreamAccess, []string{SubjectAccess + ">"}
 	access.MaxAge, access.MaxBytes = AccessAge, min(share(2), AccessBytesMax)
+	feed := derived
+	feed.Name, feed.Subjects = StreamFeed(partition), []string{SubjectFeed(partition) + ">"}
+	feed.MaxAge, feed.MaxBytes = FeedAge, share(20)-access.MaxBytes
+	attempts := derived
+	attempts.Name, attempts.Subjects = StreamAttempts, []string{SubjectAttempts + ">"}
+	attempts.MaxAge, attempts.MaxBytes = AttemptsAge, share(10)
 	keys, balances := bucket(derived, BucketKeys), bucket(derived, BucketBalances)
 	keys.MaxBytes, balances.MaxBytes = share(4), share(4)
 	snapshots := objects(derived, BucketSnapshots)

@@ -209,7 +209,7 @@ func (l *Log) listStored(ctx context.Context, p *page) error {
 		if err := json.Unmarshal(m.Data, &r); err != nil {
 			return false, fmt.Errorf("record %d: %w", m.Sequence, err)
 		}
-		if looked++; looked > listScan {
+		if looked++; looked > l.scan {
 			p.next.before = m.Sequence + 1
 			p.end()
 			return false, nil

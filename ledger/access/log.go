@@ -51,6 +51,7 @@ type Log struct {
 	js    jetstream.JetStream
 	cells *cells
 	pace  *rate.Limiter
+	scan  int // stored records that one access.list looks at
 
 	records atomic.Int64 // stored
 	trouble bool         // the last batch was not stored; owned by whoever sends
@@ -62,7 +63,7 @@ func New(cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the access log: %w", err)
 	}
-	return &Log{cfg: cfg, js: js, cells: newCells(), pace: rate.NewLimiter(sendsASecond, sendBatch)}, nil
+	return &Log{cfg: cfg, js: js, cells: newCells(), pace: rate.NewLimiter(sendsASecond, sendBatch), scan: listScan}, nil
 }
 
 // Observe counts one request. It never waits for the stream.
