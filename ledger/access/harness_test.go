@@ -163,6 +163,9 @@ func (r *rig) all(l *Log, account, members string, limit int, between func()) (r
 		if page.NextCursor == nil {
 			return rows
 		}
+		if len(rows) > 10_000 {
+			r.t.Fatal("the list has no end")
+		}
 		cursor = fmt.Sprintf(`,"cursor":%q`, *page.NextCursor)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // policy says who may import whom. It points one way:
 //
-//	cmd → ledger/server → {ledger/service, ledger/writer, projections, webhooks} → events/store → events ← ledger
+//	cmd → ledger/server → {ledger/service, ledger/writer, ledger/access, projections, webhooks} → events/store → events ← ledger
 //
 // A folder that is not in it may not hold a package. The rules are for what ships;
 // tests may import what they need.
