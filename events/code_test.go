@@ -31,8 +31,10 @@ func drawEvent(t *rapid.T) events.Event {
 // derive sets what is not stored but follows from what is: a key's last use, and of money
 // the environment, the asset and what is available.
 func derive(v reflect.Value) {
-	if used := v.FieldByName("LastUsedAt"); used.IsValid() {
-		used.SetZero()
+	for _, name := range []string{"LastUsedAt", "LastUsedIP", "LastUsedProduct"} {
+		if used := v.FieldByName(name); used.IsValid() {
+			used.SetZero()
+		}
 	}
 	for _, name := range []string{"From", "To"} {
 		if leg := v.FieldByName(name); leg.IsValid() && leg.Kind() == reflect.Struct {

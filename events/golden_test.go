@@ -63,7 +63,7 @@ var samples = map[string]struct {
 }
 
 // neverStored are the fields that stay zero in a stored payload.
-var neverStored = map[string]bool{"Key.LastUsedAt": true}
+var neverStored = map[string]bool{"Key.LastUsedAt": true, "Key.LastUsedIP": true, "Key.LastUsedProduct": true}
 
 func account() *events.Account {
 	price := int64(100)

@@ -25,8 +25,12 @@ type Key struct {
 	AssetClass  string   `json:"asset_class"`
 	Prefix      string   `json:"prefix"` // how the secret is shown again
 	CreatedAt   Time     `json:"created_at"`
-	LastUsedAt  Time     `json:"last_used_at"` // known to views, never stored
-	Metadata    Object   `json:"metadata"`
+	LastUsedAt  Time     `json:"last_used_at"` // this and the next two are known to views, never stored
+
+	LastUsedIP      string `json:"last_used_ip,omitempty"`      // of that use, when known
+	LastUsedProduct string `json:"last_used_product,omitempty"` // likewise
+
+	Metadata Object `json:"metadata"`
 
 	Hash [32]byte `json:"-"` // SHA-256 of the secret; zero for a signing key
 

@@ -15,10 +15,37 @@ type keys struct {
 	table[keyState]
 }
 
-// keyState is a key and when it last paid for something.
+// keyState is a key and its last use.
 type keyState struct {
 	*events.Key // the newest event's data: never written to
-	lastUsedAt  events.Time
+	lastUse     use
+}
+
+// use is when, from where and for what a key was used.
+type use struct {
+	at          events.Time
+	ip, product string // "" when not known
+}
+
+// Use is a use of a key that stands in no commit: a request that cost nothing.
+type Use struct {
+	Key     string
+	At      events.Time
+	IP      string
+	Product string
+}
+
+// Used takes uses in; the newest of each key counts, be it one of these or a debit. They
+// stand outside of what the log says and of every digest of it: views that are made again
+// must be told again. Keys that are not known are passed over.
+func (v *Views) Used(list []Use) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for i := range list {
+		if r := v.keys.byID[list[i].Key]; r != nil && list[i].At > r.value.lastUse.at {
+			r.value.lastUse = use{list[i].At, list[i].IP, list[i].Product}
+		}
+	}
 }
 
 type keyRecord = record[keyState]
@@ -26,7 +53,7 @@ type keyRecord = record[keyState]
 // object returns the key as readers see it.
 func (k keyState) object() *events.Key {
 	key := *k.Key
-	key.LastUsedAt = k.lastUsedAt
+	key.LastUsedAt, key.LastUsedIP, key.LastUsedProduct = k.lastUse.at, k.lastUse.ip, k.lastUse.product
 	return &key
 }
 
@@ -49,7 +76,9 @@ func (v *keys) Apply(c *store.Commit) error {
 			if r == nil {
 				return fmt.Errorf("debit %s was made with key %s, which was never created", d.ID, d.Key)
 			}
-			r.value.lastUsedAt = c.Time
+			if c.Time >= r.value.lastUse.at { // a free use may have been told first
+				r.value.lastUse = use{c.Time, d.IP, d.Product}
+			}
 		}
 	}
 	return nil

@@ -47,7 +47,7 @@ type KVConfig struct {
 //
 // The newest value wins: what changes between two writes of a key is never seen. A key
 // is written at most once in 100 ms. The use of a key alone is no reason to write it, so
-// last_used_at is that of the write. Values come from the views, never from the log.
+// last_used_at, _ip and _product are those of the write. Values come from the views, never from the log.
 type KV struct {
 	buckets []*bucket
 }

@@ -206,7 +206,9 @@ func (k *kvTest) object(data []byte) map[string]any {
 	}
 	delete(out, "position")
 	if key, ok := out["key"].(map[string]any); ok {
-		delete(key, "last_used_at")
+		for _, name := range []string{"last_used_at", "last_used_ip", "last_used_product"} {
+			delete(key, name)
+		}
 	}
 	return out
 }

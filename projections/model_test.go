@@ -168,7 +168,7 @@ func TestViewsAgreeWithTheModel(t *testing.T) {
 		"balances":  {live.balances, rebuilt.balances},
 		"endpoints": {live.endpoints, rebuilt.endpoints},
 	} {
-		if diff := gocmp.Diff(pair[0], pair[1], gocmp.AllowUnexported(accounts{}, keys{}, balances{}, endpoints{}, balanceID{}, keyState{},
+		if diff := gocmp.Diff(pair[0], pair[1], gocmp.AllowUnexported(accounts{}, keys{}, balances{}, endpoints{}, balanceID{}, keyState{}, use{},
 			table[*events.Account]{}, table[keyState]{}, table[*events.Endpoint]{},
 			record[*events.Account]{}, record[keyState]{}, record[*events.Endpoint]{})); diff != "" {
 			t.Errorf("%s (-live +rebuilt):\n%s", name, diff)

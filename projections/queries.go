@@ -63,6 +63,18 @@ func query[Body any](v *Views, answer func(account string, body *Body) (any, *ev
 	}
 }
 
+// Known says whether there is an account, "_" being the ledger itself, and the position
+// that is true at. Its errors are those of a QueryFunc.
+func (v *Views) Known(account string) (events.Position, *events.Error) {
+	return v.read(func() *events.Error {
+		if account == ledgerItself {
+			return nil
+		}
+		_, err := v.accounts.get(account)
+		return err
+	}, v.accounts)
+}
+
 // oneOf checks a filter, which may be left out.
 func oneOf(name, value string, allowed ...string) *events.Error {
 	if value == "" || slices.Contains(allowed, value) {

@@ -125,7 +125,9 @@ func (b *bucket) same(key kvKey, stored []byte, seen map[any]struct{}) bool {
 	var old struct {
 		Position string `json:"position"`
 		Key      struct {
-			LastUsedAt events.Time `json:"last_used_at"`
+			LastUsedAt      events.Time `json:"last_used_at"`
+			LastUsedIP      string      `json:"last_used_ip"`
+			LastUsedProduct string      `json:"last_used_product"`
 		} `json:"key"`
 	}
 	if value == nil || json.Unmarshal(stored, &old) != nil {
@@ -136,7 +138,7 @@ func (b *bucket) same(key kvKey, stored []byte, seen map[any]struct{}) bool {
 	}
 	value.Position = old.Position
 	if value.Key != nil {
-		value.Key.LastUsedAt = old.Key.LastUsedAt
+		value.Key.LastUsedAt, value.Key.LastUsedIP, value.Key.LastUsedProduct = old.Key.LastUsedAt, old.Key.LastUsedIP, old.Key.LastUsedProduct
 	}
 	now, err := events.Encode(value)
 	return err == nil && bytes.Equal(now, stored)

@@ -67,7 +67,9 @@ func TestKVReconciles(t *testing.T) {
 func (k *kvTest) spoil(key string, others []*keyRecord) []string {
 	k.t.Helper()
 	k.commit(k.account("beta"))
-	k.commit(k.debited("acme", key, 800, events.Draw{Grant: "grant_1", Amount: 100}))
+	used := k.debited("acme", key, 800, events.Draw{Grant: "grant_1", Amount: 100})
+	used.Data.(*events.Debited).IP, used.Data.(*events.Debited).Product = "192.0.2.1", "payments"
+	k.commit(used)
 	kv, err := k.js.KeyValue(patience(k.t), store.BucketKeys)
 	if err != nil {
 		k.t.Fatal(err)

@@ -247,7 +247,14 @@ func keyRows(t *table, k *events.Key) {
 	}
 	t.row("used from", list(k.IPAllowlist, "any address"))
 	t.row("expires", when(k.ExpiresAt, "never"))
-	t.row("last used", when(k.LastUsedAt, "-"))
+	used := when(k.LastUsedAt, "-")
+	if k.LastUsedIP != "" {
+		used += " from " + k.LastUsedIP
+	}
+	if k.LastUsedProduct != "" {
+		used += " for " + k.LastUsedProduct
+	}
+	t.row("last used", used)
 	t.row("shown as", k.Prefix)
 	t.row("created", k.CreatedAt)
 }

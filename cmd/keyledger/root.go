@@ -66,7 +66,7 @@ standard error: {"error":{"code":"…","message":"…"}}.`,
 
 	root.AddCommand(
 		serveCommand(a), demoCommand(a),
-		accountCommand(a), keyCommand(a), creditsCommand(a), authorizeCommand(a), webhookCommand(a),
+		accountCommand(a), keyCommand(a), creditsCommand(a), authorizeCommand(a), accessCommand(a), webhookCommand(a),
 		auditCommand(a), statusCommand(a), clockCommand(a), benchCommand(a),
 	)
 	return root

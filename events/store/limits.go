@@ -36,6 +36,9 @@ func LimitLog(configs []jetstream.StreamConfig, budget, bytes int64) error {
 	for i := range configs[1:] {
 		c := &configs[i+1]
 		c.MaxBytes = int64(float64(c.MaxBytes) / float64(before) * float64(budget-bytes))
+		if c.Name == StreamAccess {
+			c.MaxBytes = min(c.MaxBytes, AccessBytesMax)
+		}
 	}
 	return nil
 }

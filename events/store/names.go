@@ -18,6 +18,13 @@ const (
 	// SubjectAttempts is followed by <account>.<endpoint>.<outcome>.
 	SubjectAttempts = "keyledger.attempts."
 
+	// StreamAccess is the access log: refused and free authorisations, counted per key,
+	// code and minute. History for people, and where the last use of keys comes from that
+	// paid for nothing; no credits depend on it.
+	StreamAccess = "KEYLEDGER_ACCESS"
+	// SubjectAccess is followed by <account>.<code>; the account is "_" where none is known.
+	SubjectAccess = "keyledger.access."
+
 	// BucketKeys holds current keys under <account>.<environment>.<key id>.
 	BucketKeys = "KEYLEDGER_KEYS"
 	// BucketBalances holds current balances under <account>.<environment>.<asset>.

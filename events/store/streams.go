@@ -14,7 +14,11 @@ import (
 const (
 	FeedAge     = 90 * 24 * time.Hour
 	AttemptsAge = 30 * 24 * time.Hour
+	AccessAge   = 7 * 24 * time.Hour
 )
+
+// AccessBytesMax is the most bytes that the access log takes, however large the volume.
+const AccessBytesMax = 1 << 30
 
 // Streams returns the configuration of every stream of a partition, with budget, the
 // bytes all of them may take together, split among them. The log never discards: it is
@@ -28,9 +32,12 @@ func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1,
 		Discard: jetstream.DiscardOld, PersistMode: jetstream.AsyncPersistMode, AllowDirect: true,
 	}
+	access := derived
+	access.Name, access.Subjects = StreamAccess, []string{SubjectAccess + ">"}
+	access.MaxAge, access.MaxBytes = AccessAge, min(share(2), AccessBytesMax)
 	feed := derived
 	feed.Name, feed.Subjects = StreamFeed(partition), []string{SubjectFeed(partition) + ">"}
-	feed.MaxAge, feed.MaxBytes = FeedAge, share(20)
+	feed.MaxAge, feed.MaxBytes = FeedAge, share(20)-access.MaxBytes
 	attempts := derived
 	attempts.Name, attempts.Subjects = StreamAttempts, []string{SubjectAttempts + ">"}
 	attempts.MaxAge, attempts.MaxBytes = AttemptsAge, share(10)
@@ -52,7 +59,7 @@ func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 			Storage:     jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1,
 			Discard: jetstream.DiscardOld, MaxMsgs: 8, MaxBytes: share(2), AllowDirect: true,
 		},
-		feed, attempts, keys, balances, snapshots,
+		feed, attempts, access, keys, balances, snapshots,
 	}
 }
 

@@ -34,6 +34,30 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+// TestAccessLogIsCapped: it takes a share of a small volume, and of a large one no more
+// than its limit.
+func TestAccessLogIsCapped(t *testing.T) {
+	const edge = store.AccessBytesMax / 2 * 100 // of which 2 % are the limit
+	for budget, want := range map[int64]int64{edge - 100: store.AccessBytesMax - 2, edge: store.AccessBytesMax, edge + 100: store.AccessBytesMax} {
+		configs := store.Streams(0, budget)
+		limited := store.Streams(0, budget)
+		if err := store.LimitLog(limited, budget, store.LogBytesMin); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range configs {
+			if c.Name != store.StreamAccess {
+				continue
+			}
+			if got := limited[i].MaxBytes; got != store.AccessBytesMax {
+				t.Errorf("of %d bytes beside a small log: %d", budget, got)
+			}
+			if c.MaxBytes != want || c.MaxAge != 7*24*time.Hour || c.Discard != jetstream.DiscardOld {
+				t.Errorf("of %d bytes: %+v, want %d", budget, c, want)
+			}
+		}
+	}
+}
+
 // TestCreateStreamsTwice: the second time changes nothing, also not what an operator
 // changed.
 func TestCreateStreamsTwice(t *testing.T) {

@@ -142,7 +142,7 @@ func (r *rig) ledgerStreams() map[string]jetstream.Stream {
 		{Name: store.StreamFeed(0), Subjects: []string{store.SubjectFeed(0) + ">"}, PersistMode: jetstream.AsyncPersistMode, AllowDirect: true},
 		{Name: store.StreamLanes(0), Subjects: []string{store.SubjectLanes(0)}},
 		{Name: store.StreamAttempts, Subjects: []string{store.SubjectAttempts + ">"}, PersistMode: jetstream.AsyncPersistMode},
-		{Name: "KEYLEDGER_ACCESS", Subjects: []string{"keyledger.access.>"}, PersistMode: jetstream.AsyncPersistMode},
+		{Name: store.StreamAccess, Subjects: []string{store.SubjectAccess + ">"}, PersistMode: jetstream.AsyncPersistMode},
 		{Name: "KEYLEDGER_CHECKPOINTS", Subjects: []string{"keyledger.checkpoints.>"}},
 	} {
 		c.MaxBytes = 8 << 20

@@ -12,6 +12,7 @@ import (
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
 	"github.com/keyledger/keyledger/ledger"
+	"github.com/keyledger/keyledger/ledger/access"
 	"github.com/keyledger/keyledger/ledger/service"
 	"github.com/keyledger/keyledger/ledger/writer"
 	"github.com/keyledger/keyledger/projections"
@@ -21,13 +22,14 @@ import (
 // parts are what follows the log. Each has its own connection where it keeps many
 // publishes under way, so that it holds up nobody else.
 type parts struct {
-	views *projections.Views
-	feed  *projections.Feed
-	kv    *projections.KV
-	guard *webhooks.Guard
-	hooks *webhooks.Dispatcher
-	http  *webhooks.Client
-	conns []*nats.Conn
+	views  *projections.Views
+	feed   *projections.Feed
+	kv     *projections.KV
+	access *access.Log
+	guard  *webhooks.Guard
+	hooks  *webhooks.Dispatcher
+	http   *webhooks.Client
+	conns  []*nats.Conn
 }
 
 // openParts makes them; followers runs them.
@@ -54,6 +56,9 @@ func (s *Server) openParts(streams []jetstream.StreamConfig) (err error) {
 		Streams: named(streams, "KV_"+store.BucketKeys, "KV_"+store.BucketBalances),
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.openAccess(); err != nil {
 		return err
 	}
 	return s.openWebhooks()
@@ -144,7 +149,7 @@ func named(streams []jetstream.StreamConfig, names ...string) []jetstream.Stream
 
 // followers are the parts' loops: each runs until its context ends.
 func (s *Server) followers() []func(context.Context) error {
-	return []func(context.Context) error{s.parts.views.Run, s.parts.feed.Run, s.parts.kv.Run, s.parts.hooks.Run, s.watchDerived}
+	return []func(context.Context) error{s.parts.views.Run, s.parts.feed.Run, s.parts.kv.Run, s.parts.hooks.Run, s.parts.access.Run, s.watchDerived}
 }
 
 // waitFor waits until all that queries read has reached a sequence.
@@ -157,7 +162,7 @@ func (s *Server) waitFor(ctx context.Context, sequence uint64) error {
 
 // queries is the query table of the whole server.
 func (s *Server) queries() map[string]service.QueryFunc {
-	table := map[string]service.QueryFunc{"ledger.status": s.status}
+	table := map[string]service.QueryFunc{"ledger.status": s.status, "access.list": s.parts.access.List}
 	for verb, answer := range s.parts.views.Queries() {
 		table[verb] = func(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
 			a, err := answer(ctx, &projections.Query{Account: account, Body: body})

@@ -125,7 +125,7 @@ func (s *Server) openLog() error {
 	}
 	s.writer = writer.New(writer.Config{
 		Log: s.cfg.WrapLog(log), Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
-		Dir: s.dir.path, Witnesses: s.witnesses, Storage: s.usage, Clock: s.cfg.Clock,
+		Dir: s.dir.path, Witnesses: s.witnesses, Storage: s.usage, Clock: s.cfg.Clock, Unrecorded: s.observe,
 		MaxReceipts: int(s.cfg.ReceiptMemory / writer.ReceiptBytes),
 		Snapshots:   snapshots, SnapshotEvery: s.cfg.SnapshotEvery, SnapshotPause: s.cfg.SnapshotPause,
 	})

@@ -88,27 +88,39 @@ func TestServeFromASnapshot(t *testing.T) {
 	read(50)
 }
 
-// A ledger that was made when the feed had the snapshots' share gets a bucket for them
-// all the same.
-func TestOlderLedgersGetRoomForSnapshots(t *testing.T) {
-	_, js := newRig(t, nil).store()
-	budget, err := storeBytesMax(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	streams := store.Streams(partition, budget)
-	snapshots, older := streams[len(streams)-1], slices.Clone(streams[:len(streams)-1])
-	for i := range older {
-		if older[i].Name == store.StreamFeed(partition) {
-			older[i].MaxBytes += snapshots.MaxBytes
-		}
-	}
-	for _, configs := range [][]jetstream.StreamConfig{older, streams, streams} {
-		if err := store.CreateStreams(t.Context(), js, configs); err != nil {
+// A ledger that was made before there was a snapshot bucket or an access log, when the
+// feed had their shares, gets both all the same.
+func TestOlderLedgersGetRoom(t *testing.T) {
+	for _, without := range [][]string{{"OBJ_" + store.BucketSnapshots}, {store.StreamAccess}, {"OBJ_" + store.BucketSnapshots, store.StreamAccess}} {
+		_, js := newRig(t, nil).store()
+		budget, err := storeBytesMax(t.TempDir())
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if _, err := store.OpenSnapshots(t.Context(), js, partition); err != nil {
-		t.Error(err)
+		streams := store.Streams(partition, budget)
+		var older []jetstream.StreamConfig
+		feed, spare := 0, int64(0)
+		for _, c := range streams {
+			if slices.Contains(without, c.Name) {
+				spare += c.MaxBytes
+				continue
+			}
+			if c.Name == store.StreamFeed(partition) {
+				feed = len(older)
+			}
+			older = append(older, c)
+		}
+		older[feed].MaxBytes += spare
+		for _, configs := range [][]jetstream.StreamConfig{older, streams, streams} {
+			if err := store.CreateStreams(t.Context(), js, configs); err != nil {
+				t.Fatalf("without %v: %v", without, err)
+			}
+		}
+		if _, err := store.OpenSnapshots(t.Context(), js, partition); err != nil {
+			t.Error(err)
+		}
+		if _, err := js.Stream(t.Context(), store.StreamAccess); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/ledger/access"
 	"github.com/keyledger/keyledger/ledger/writer"
 	"github.com/keyledger/keyledger/projections"
 	"github.com/keyledger/keyledger/webhooks"
@@ -23,6 +24,7 @@ type Status struct {
 	Writer      writer.Stats         `json:"writer"`
 	Projections []projections.Status `json:"projections"`
 	Webhooks    webhooks.Stats       `json:"webhooks"`
+	Access      access.Stats         `json:"access"`
 }
 
 func (s *Server) status(_ context.Context, account string, body []byte) (any, events.Position, *events.Error) {
@@ -41,6 +43,6 @@ func (s *Server) status(_ context.Context, account string, body []byte) (any, ev
 		Version: Version, Partition: partition, Position: end.Position().String(), Epoch: end.Epoch,
 		Events: end.Ordinal, HeadHash: end.Hash.String(), Sync: sync, Writer: s.writer.Stats(),
 		Projections: append(s.parts.views.Status(), s.parts.feed.Status(), s.parts.kv.Status()),
-		Webhooks:    s.parts.hooks.Stats(),
+		Webhooks:    s.parts.hooks.Stats(), Access: s.parts.access.Stats(),
 	}, end.Position(), nil
 }

@@ -60,6 +60,10 @@ func (s *Server) metrics() *prometheus.Registry {
 	gauge("log_bytes", "Bytes the log holds.", func() int64 { return s.writer.Stats().LogBytes })
 	gauge("log_bytes_max", "Bytes the log may hold, a reserve included.", func() int64 { return s.writer.Stats().LogBytesMax })
 	gauge("volume_bytes_free", "Bytes free on the volume of the data directory.", func() int64 { return s.writer.Stats().VolumeBytesFree })
+	gauge("access_cells", "Cells of the access log in memory: of this minute, and not stored yet.", func() int64 { return s.parts.access.Stats().Cells })
+	counter("access_records_total", "Records of the access log stored since the start.", func() int64 { return s.parts.access.Stats().Records })
+	counter("access_folded_total", "Refused and free requests counted without their key.", func() int64 { return s.parts.access.Stats().Folded })
+	counter("access_dropped_total", "Refused and free requests that are in no record.", func() int64 { return s.parts.access.Stats().Dropped })
 	gauge("log_sequence", "Last acknowledged commit.", func() int64 { return int64(s.tail.End().Sequence) })
 	return registry
 }

@@ -308,7 +308,7 @@ func (w *Writer) flush() {
 	w.open = nil
 	w.linger.sent(len(g.waiting))
 	if len(g.commit.Entries) == 0 {
-		w.answers <- g.waiting
+		w.answerGroup(g)
 		return
 	}
 	w.entries = len(g.commit.Entries)
@@ -360,7 +360,7 @@ func (w *Writer) acknowledged(a ack) error {
 }
 
 // answerGroup gives out the replies of a group that are still wanted.
-func (w *Writer) answerGroup(g *group) { w.answers <- g.waiting }
+func (w *Writer) answerGroup(g *group) { w.answers <- answered{g.waiting, g.commit.Time} }
 
 func (w *Writer) count(c *store.Commit) {
 	w.stats[statEpoch].Store(int64(c.Epoch))

@@ -46,6 +46,12 @@ type Config struct {
 	// stops the writer. Nil: it is never full.
 	Storage func(context.Context) (Usage, error)
 
+	// Unrecorded is told of each authorisation that is answered and leaves no event: a
+	// refusal, or an allowed request that cost nothing; at is the time it was decided at. It
+	// is called beside the writer's work, before the answer is given out, and must neither
+	// block nor keep what it gets. Nil: nobody is told.
+	Unrecorded func(a *ledger.Authorize, answer *ledger.Answer, at events.Time)
+
 	// AppendTimeout is how long an append may take before its outcome counts as unknown.
 	// Default 2 s.
 	AppendTimeout time.Duration
@@ -174,7 +180,7 @@ type Writer struct {
 
 	appends chan *group             // to the appender
 	acks    chan ack                // from it
-	answers chan []pending          // to the answerer
+	answers chan answered           // to the answerer
 	stats   [statCount]atomic.Int64 // see Stats
 	serving atomic.Bool
 	room    room
@@ -197,6 +203,12 @@ const (
 	statClockOff
 	statCount
 )
+
+// answered is replies that are given out, with the time they were decided at.
+type answered struct {
+	waiting []pending
+	at      events.Time
+}
 
 type ack struct {
 	group    *group
@@ -240,7 +252,7 @@ func New(cfg Config) *Writer {
 		cfg:  cfg, id: ulid.Make(), log: cfg.Logger,
 		intake: newIntake(cfg.MaxWaiting),
 		linger: newLinger(), snapshots: newSnapshots(&cfg), clock: clockGuard{wall: cfg.Clock, monotonic: cfg.Monotonic}, ready: make(chan struct{}),
-		appends: make(chan *group, 1), acks: make(chan ack, 1), answers: make(chan []pending, 4),
+		appends: make(chan *group, 1), acks: make(chan ack, 1), answers: make(chan answered, 4),
 	}
 }
 
@@ -356,11 +368,14 @@ func (w *Writer) answerer() error {
 	var replays errgroup.Group
 	replays.SetLimit(maxReplays)
 	for batch := range w.answers {
-		for i := range batch {
-			p := &batch[i]
+		for i := range batch.waiting {
+			p := &batch.waiting[i]
 			switch {
 			case p.answered:
 			case p.replay == nil:
+				if !p.entry && p.req.Authorize != nil && p.reply.Err == nil && w.cfg.Unrecorded != nil {
+					w.cfg.Unrecorded(p.req.Authorize, &p.reply.Answer, batch.at)
+				}
 				p.req.Done(&p.reply)
 			case !replays.TryGo(func() error { w.replay(p); return nil }):
 				p.req.Done(&Reply{Err: events.Errorf(events.OutcomeUnknown, "this was done before, but too many first answers are being looked up; try again with the same id")})
@@ -372,7 +387,7 @@ func (w *Writer) answerer() error {
 
 // answerOne gives one reply out from the writer's own goroutine.
 func (w *Writer) answerOne(req *Request, reply *Reply) {
-	w.answers <- []pending{{req: req, reply: *reply}}
+	w.answers <- answered{waiting: []pending{{req: req, reply: *reply}}}
 }
 
 // headFile is the head witness: the newest acknowledged sequence and hash, written after

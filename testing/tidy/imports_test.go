@@ -10,7 +10,7 @@ import (
 
 // policy says who may import whom. It points one way:
 //
-//	cmd → ledger/server → {ledger/service, ledger/writer, projections, webhooks} → events/store → events ← ledger
+//	cmd → ledger/server → {ledger/service, ledger/writer, ledger/access, projections, webhooks} → events/store → events ← ledger
 //
 // A folder that is not in it may not hold a package. The rules are for what ships;
 // tests may import what they need.
@@ -26,13 +26,15 @@ var policy = []struct {
 		"the log knows what it stores and nobody who uses it"},
 	{"ledger", []string{"events"}, []string{"github.com/oklog/ulid/v2"},
 		"the rules are pure: events, ids and the standard library, so that a replay needs nothing else"},
+	{"ledger/access", []string{"events", "events/store"}, nil,
+		"the access log counts what it is told of; neither the rules nor the writer know it"},
 	{"ledger/writer", []string{"ledger", "events", "events/store"}, nil,
 		"the writer decides and appends; what is derived from the log comes behind it"},
 	{"ledger/service", []string{"ledger/writer", "ledger", "events", "events/store"}, nil,
 		"the service asks the writer; queries are handed to it by the server"},
 	{"ledger/client", []string{"ledger", "events", "events/store"}, []string{"github.com/nats-io/nats.go", "github.com/oklog/ulid/v2", "github.com/go-json-experiment/json"},
 		"the client goes into other people's programs: the wire contract (command bodies are the rules' own), nats.go, and what events brings along"},
-	{"ledger/server", []string{"ledger/service", "ledger/writer", "projections", "webhooks", "ledger", "events", "events/store"}, nil,
+	{"ledger/server", []string{"ledger/service", "ledger/access", "ledger/writer", "projections", "webhooks", "ledger", "events", "events/store"}, nil,
 		"the server puts the parts together; nothing but the command line stands above it"},
 	{"projections", []string{"events", "events/store"}, nil,
 		"a view is a fold of events: it never knows the rules, nor webhooks"},
