@@ -112,8 +112,9 @@ func BenchmarkFeed(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
+				wire := NewWire(server)
 				feed, err := NewFeed(FeedConfig{
-					Conn: connect(b, server), Tail: h.tail, Stream: streams(b, store.StreamFeed(0))[0], Logger: quiet(),
+					Conn: connect(b, wire), Wire: wire, Tail: h.tail, Stream: streams(b, store.StreamFeed(0))[0], Logger: quiet(),
 				})
 				if err != nil {
 					b.Fatal(err)
