@@ -122,7 +122,7 @@ func (f *Feed) relay(ctx context.Context) error {
 	marks := make(chan mark, feedBatchesMax)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		sender := feedSender{next: last, done: from, marks: marks,
+		sender := feedSender{tail: f.cfg.Tail, next: last, done: from, marks: marks,
 			wire: wireWriter{conn: conn, prefix: store.SubjectFeed(f.cfg.Partition), reply: acks.subscription.Subject}}
 		err := f.cfg.Tail.Follow(ctx, from, func(c *store.Commit) error { return sender.commit(ctx, c) })
 		if err == nil {

@@ -450,33 +450,6 @@ func TestFeedWaitsForTheWriter(t *testing.T) {
 	f.check()
 }
 
-// TestFeedBelievesOnlyItsOwnStream: an acknowledgement by anything else, or with another
-// sequence, is trouble and no progress.
-func TestFeedBelievesOnlyItsOwnStream(t *testing.T) {
-	for _, ack := range []string{`{"stream":"OTHER","seq":1}`, `{"stream":"KEYLEDGER_EVENTS_0","seq":2}`} {
-		f := newFeedTest(t)
-		f.config.Subjects = []string{"somewhere.else"}
-		nc := connect(t, f.server)
-		if _, err := nc.Subscribe(store.SubjectFeed(0)+">", func(msg *nats.Msg) { _ = msg.Respond([]byte(ack)) }); err != nil {
-			t.Fatal(err)
-		}
-		if err := nc.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		f.commit(f.account("acme"))
-		feed := f.feed(f.tail)
-		run(t, feed.Run)
-		for ctx := patience(t); !strings.Contains(feed.Status().Failure, "was acknowledged as"); {
-			if ctx.Err() != nil {
-				t.Fatalf("%s: status %+v", ack, feed.Status())
-			}
-		}
-		if got := feed.sequence(); got != 0 {
-			t.Errorf("%s: the feed claims %d events", ack, got)
-		}
-	}
-}
-
 func TestFeedStatus(t *testing.T) {
 	f := newFeedTest(t)
 	f.big(10)

@@ -13,12 +13,12 @@ import (
 	"github.com/keyledger/keyledger/events/store"
 )
 
-// Limits of the feed's pipeline. A batch is acknowledged as a whole, by its last message,
-// and never reaches over the end of a commit. At most 4,096 messages are on their way, of
-// 17 KiB at the most; the server takes in 100,000 messages or 128 MiB before it drops any.
+// Limits of the feed's pipeline. A batch is acknowledged as a whole, by its last message.
+// At most 4,224 messages are on their way, of 17 KiB at the most; the server takes in
+// 100,000 messages or 128 MiB before it drops any.
 const (
 	feedBatchMax   = 64 // messages
-	feedBatchesMax = 64 // sent and not yet acknowledged
+	feedBatchesMax = 64 // sent and not yet acknowledged, in the queue of those who wait
 	feedAckTimeout = 5 * time.Second
 )
 
@@ -31,8 +31,10 @@ type mark struct {
 
 // feedSender sends events. It belongs to one goroutine.
 type feedSender struct {
+	tail  *store.Tail
 	next  uint64      // ordinal of the next event to send
 	done  store.Chain // the last commit sent as a whole
+	batch int         // messages since the last mark
 	marks chan<- mark
 	wire  wireWriter
 }
@@ -40,44 +42,47 @@ type feedSender struct {
 // commit sends the events of a commit that the feed does not have yet. Each expects the
 // one before it, so one that is lost makes the server refuse all behind it: the
 // acknowledgement of a batch's last message proves the whole batch, and only that one is
-// asked for. If we crash anywhere in here the feed holds a beginning of what was sent,
-// and its last sequence says which. Nothing is sent again by itself.
+// asked for. A batch ends with the last commit there is, or when it is full. If we crash
+// anywhere in here the feed holds a beginning of what was sent, and its last sequence
+// says which. Nothing is sent again by itself.
 func (s *feedSender) commit(ctx context.Context, c *store.Commit) error {
-	after := store.ChainAt(c)
-	if s.next == after.Ordinal { // nothing in it, or all of it there
-		s.done = after
-		return s.mark(ctx, false)
-	}
-	sequence, batch := c.Ordinal, 0
+	sequence := c.Ordinal
 	err := c.Each(func(e *events.CloudEvent) error {
 		if sequence++; sequence <= s.next {
 			return nil
 		}
-		batch++
-		last := batch == feedBatchMax || sequence == after.Ordinal
-		if err := s.wire.publish(e, s.next, last); err != nil {
+		if s.batch == feedBatchMax {
+			if err := s.mark(ctx); err != nil {
+				return err
+			}
+		}
+		if err := s.wire.publish(e, s.next); err != nil {
 			return err
 		}
+		s.batch++
 		s.next = sequence
-		if !last {
-			return nil
-		}
-		batch = 0
-		if sequence == after.Ordinal {
-			s.done = after
-		}
-		return s.mark(ctx, true)
+		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if s.done = store.ChainAt(c); s.tail.End().Sequence > c.Sequence {
+		return nil // what comes next ends the batch
+	}
+	if err := s.mark(ctx); err != nil {
 		return err
 	}
 	return s.wire.flush()
 }
 
-// mark marks how far was sent; it waits while the pipeline is full, and sends what was
-// gathered before it does.
-func (s *feedSender) mark(ctx context.Context, sent bool) error {
-	m := mark{sent: sent, sequence: s.next, done: s.done}
+// mark ends the batch and marks how far was sent. While the pipeline is full it waits,
+// and sends what was gathered before it does.
+func (s *feedSender) mark(ctx context.Context) error {
+	m := mark{sent: s.batch > 0, sequence: s.next, done: s.done}
+	s.batch = 0
+	if err := s.wire.end(); err != nil {
+		return err
+	}
 	select {
 	case s.marks <- m:
 		return nil

@@ -53,41 +53,58 @@ func (w *Wire) current() net.Conn {
 // wireBufferMax is how many bytes of messages are gathered before they are written.
 const wireBufferMax = 32 << 10
 
-// wireWriter writes feed messages to a connection. It belongs to one goroutine.
+// wireWriter writes feed messages to a connection. It holds the last one until it is
+// known whether its acknowledgement is wanted. It belongs to one goroutine.
 type wireWriter struct {
-	conn    net.Conn
-	prefix  string // of subjects
-	reply   string // where acknowledgements go
-	buffer  []byte // whole messages, not yet written
-	message []byte // headers and body of one, memory that is used again
+	conn   net.Conn
+	prefix string // of subjects
+	reply  string // where acknowledgements go
+	buffer []byte // whole messages, not yet written
+
+	// The message that is held, in memory that is used again; none where subject is empty.
+	subject []byte
+	message []byte // headers and body
+	headers int    // bytes of message
 }
 
 // publish gathers an event's message, which expects the stream to end at a sequence. It
 // writes when there is enough.
-func (w *wireWriter) publish(e *events.CloudEvent, expected uint64, ack bool) (err error) {
+func (w *wireWriter) publish(e *events.CloudEvent, expected uint64) (err error) {
+	if err := w.gather(""); err != nil {
+		return err
+	}
 	m := append(w.message[:0], "NATS/1.0\r\n"+jetstream.ExpectedLastSeqHeader+": "...)
 	m = strconv.AppendUint(m, expected, 10)
 	m = append(e.AppendHeaders(append(m, "\r\n"...)), "\r\n"...)
-	headers := len(m)
-	if m, err = events.AppendJSON(m, e.Data); err != nil {
+	w.headers = len(m)
+	if w.message, err = events.AppendJSON(m, e.Data); err != nil {
 		return fmt.Errorf("encode data of %s: %w", e.Position, err)
 	}
-	w.message = m
+	subject := appendFeedSubject(w.subject, w.prefix, e)
+	if bytes.ContainsAny(subject, " \t\r\n") { // it would be read as something else
+		return fmt.Errorf("event %s cannot be published on %q", e.Position, subject)
+	}
+	w.subject = subject
+	return nil
+}
 
-	// HPUB <subject> [reply] <bytes of headers> <bytes>
-	b := append(w.buffer, "HPUB "...)
-	subject := len(b)
-	b = appendFeedSubject(b, w.prefix, e)
-	if bytes.ContainsAny(b[subject:], " \t\r\n") { // it would be read as something else
-		return fmt.Errorf("event %s cannot be published on %q", e.Position, b[subject:])
+// end asks for the acknowledgement of the last message that was published.
+func (w *wireWriter) end() error { return w.gather(w.reply) }
+
+// gather puts the message that is held behind those before it:
+// HPUB <subject> [reply] <bytes of headers> <bytes>.
+func (w *wireWriter) gather(reply string) error {
+	if len(w.subject) == 0 {
+		return nil
 	}
-	b = append(b, ' ')
-	if ack {
-		b = append(append(b, w.reply...), ' ')
+	b := append(append(w.buffer, "HPUB "...), w.subject...)
+	if b = append(b, ' '); reply != "" {
+		b = append(append(b, reply...), ' ')
 	}
-	b = append(strconv.AppendInt(b, int64(headers), 10), ' ')
-	b = append(strconv.AppendInt(b, int64(len(m)), 10), "\r\n"...)
-	w.buffer = append(append(b, m...), "\r\n"...)
+	b = append(strconv.AppendInt(b, int64(w.headers), 10), ' ')
+	b = append(strconv.AppendInt(b, int64(len(w.message)), 10), "\r\n"...)
+	w.buffer = append(append(b, w.message...), "\r\n"...)
+	w.subject = w.subject[:0]
 	if len(w.buffer) < wireBufferMax {
 		return nil
 	}
