@@ -147,7 +147,7 @@ type Rate struct {
 func (a *Account) Code(c *Coder) {
 	c.String(&a.ID)
 	c.String(&a.Name)
-	c.String(&a.Status)
+	c.Word(&a.Status)
 	c.String(&a.Reason)
 	a.Environments.Test.code(c)
 	a.Environments.Live.code(c)

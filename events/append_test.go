@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -71,27 +70,6 @@ func TestAppendStringEqualsTheLibrary(t *testing.T) {
 		want, err := json.Marshal(s)
 		if err != nil || string(AppendString(nil, s)) != string(want) {
 			t.Fatalf("%q is written %s, want %s (%v)", s, AppendString(nil, s), want, err)
-		}
-	})
-}
-
-// An encoder that made other events before makes the same as a new one.
-func TestBinaryEncoderKeepsNothing(t *testing.T) {
-	text := rapid.SampledFrom([]string{"", "acme", "test", "key_01J", "ä b", "live"})
-	rapid.Check(t, func(t *rapid.T) {
-		var encoder BinaryEncoder
-		for range rapid.IntRange(1, 5).Draw(t, "events") {
-			e := &CloudEvent{
-				Event: Event{Type: "credit.debited", Account: text.Draw(t, "account"), Environment: text.Draw(t, "environment"),
-					Subject: text.Draw(t, "subject"), Data: &Debited{Debit: Debit{ID: text.Draw(t, "id")}}},
-				Time: Time(rapid.Int64Range(1, 1<<42).Draw(t, "time")), Sequence: text.Draw(t, "sequence"),
-				Position: Position{Sequence: rapid.Uint64().Draw(t, "sequence"), Index: rapid.IntRange(-1, 100).Draw(t, "index")},
-			}
-			headers, body, err := encoder.Encode(e)
-			want, wantBody, wantErr := new(BinaryEncoder).Encode(e)
-			if diff := cmp.Diff(want, headers); diff != "" || string(body) != string(wantBody) || err != nil || wantErr != nil {
-				t.Fatalf("%s\n%s\n%s %v %v", diff, body, wantBody, err, wantErr)
-			}
 		}
 	})
 }

@@ -117,11 +117,11 @@ func (e *Event) Code(c *Coder) {
 	if c.reading {
 		c.more() // the payload's length always stands here
 		e.Data = kind.New()
-		payload := Coder{buf: c.take(), reading: true, err: c.err}
-		e.Data.Code(&payload)
-		if c.err == nil {
-			c.err = payload.err
-		}
+		payload := c.take()
+		behind := c.buf
+		c.buf = payload
+		e.Data.Code(c) // what it leaves a later version added
+		c.buf = behind
 		return
 	}
 	c.nested(e.Data)

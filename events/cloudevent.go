@@ -124,15 +124,15 @@ const (
 	attrCount
 )
 
-// attributeNames are the names in JSON, headerNames those in a NATS header.
+// attributeNames are the names in JSON, headerStarts what is before a value in NATS headers.
 var (
 	attributeNames = [attrCount]string{"specversion", "id", "source", "type", "subject", "time", "position",
 		"commandid", "environment", "partitionkey", "sequence"}
-	headerNames = func() (names [attrCount]string) {
+	headerStarts = func() (starts [attrCount]string) {
 		for i, name := range attributeNames {
-			names[i] = "ce-" + name
+			starts[i] = "ce-" + name + ": "
 		}
-		return names
+		return starts
 	}()
 )
 
@@ -181,61 +181,50 @@ func (e *CloudEvent) Structured() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-var contentTypeJSON = []string{"application/json"}
+// headersAlways are the headers that are the same in every event. content-type says the
+// same as ce-datacontenttype, for programs that know only NATS.
+const headersAlways = "content-type: application/json\r\nce-datacontenttype: application/json\r\n"
 
-// BinaryEncoder makes the binary mode of the NATS protocol binding (§3.1 of its version
-// 1.0.3-wip; 1.0.2 has only the structured mode), of one event after the other in the same
-// memory: a header "ce-<name>" with a percent-encoded value for each attribute, and the
-// data as the body. The header content-type says the same as ce-datacontenttype, for
-// programs that know only NATS. The zero value is ready.
-type BinaryEncoder struct {
-	headers map[string][]string
-	values  [attrCount]string // what the headers point to
-	body    []byte
-}
-
-// Encode returns an event's headers and body, good until the next call. Headers that the
-// caller adds stay.
-func (b *BinaryEncoder) Encode(e *CloudEvent) (headers map[string][]string, body []byte, err error) {
-	if b.body, err = AppendJSON(b.body[:0], e.Data); err != nil {
-		return nil, nil, fmt.Errorf("encode data of %s: %w", e.Position, err)
-	}
-	if b.headers == nil {
-		b.headers = make(map[string][]string, attrCount+3) // with room for one of the caller's
-		b.headers["content-type"], b.headers["ce-datacontenttype"] = contentTypeJSON, contentTypeJSON
-	}
-	before := b.values
-	b.values = e.attributes()
-	for i, value := range b.values {
-		switch {
-		case value == "":
-			delete(b.headers, headerNames[i])
-		case before[i] == "":
-			b.headers[headerNames[i]] = b.values[i : i+1 : i+1]
+// AppendHeaders appends the headers of the binary mode of the NATS protocol binding (§3.1
+// of its version 1.0.3-wip; 1.0.2 has only the structured mode), each ended by CRLF: for
+// each attribute "ce-<name>: " and its value, percent-encoded. The body is the data.
+func (e *CloudEvent) AppendHeaders(b []byte) []byte {
+	b = append(b, headersAlways...)
+	for i, value := range e.attributes() {
+		if value == "" {
+			continue
 		}
-		b.values[i] = percentEncode(value)
+		b = append(b, headerStarts[i]...)
+		b = appendPercent(b, value)
+		b = append(b, "\r\n"...)
 	}
-	return b.headers, b.body, nil
+	return b
 }
 
-// percentEncode encodes a header value as the binding's §3.1.3.2 says: space, double
-// quote, percent and everything outside U+0021–U+007E, as the bytes of its UTF-8.
-func percentEncode(s string) string {
+// asItIs are the bytes that stand for themselves in a header value: U+0021–U+007E without
+// double quote and percent.
+var asItIs = func() (table [256]bool) {
+	for c := '!'; c <= '~'; c++ {
+		table[c] = c != '"' && c != '%'
+	}
+	return table
+}()
+
+// appendPercent encodes a header value as the binding's §3.1.3.2 says: what is not asItIs
+// as the bytes of its UTF-8.
+func appendPercent(b []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
-	plain := true
-	for i := 0; i < len(s) && plain; i++ {
-		plain = s[i] > ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '%'
+	plain := 0
+	for plain < len(s) && asItIs[s[plain]] {
+		plain++
 	}
-	if plain {
-		return s
-	}
-	b := make([]byte, 0, len(s)+8)
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c > ' ' && c < 0x7f && c != '"' && c != '%' {
+	b = append(b, s[:plain]...)
+	for i := plain; i < len(s); i++ {
+		if c := s[i]; asItIs[c] {
 			b = append(b, c)
 		} else {
 			b = append(b, '%', hex[c>>4], hex[c&15])
 		}
 	}
-	return string(b)
+	return b
 }

@@ -18,6 +18,11 @@ type Coder struct {
 	buf     []byte
 	reading bool
 	err     error
+
+	// The strings read last, a ring: most are read again at once, such as an
+	// account's id for the entry, its event and the data. Then they share memory.
+	last   [4]string
+	oldest int
 }
 
 // NewWriter returns a Coder that appends to b.
@@ -129,7 +134,22 @@ func (c *Coder) String(p *string) {
 		c.buf = append(c.buf, *p...)
 		return
 	}
-	*p = string(c.take())
+	*p = c.shared(c.take())
+}
+
+// shared returns b as a string, one of those read last if it is among them.
+func (c *Coder) shared(b []byte) string {
+	for i := range c.last {
+		if string(b) == c.last[i] {
+			return c.last[i]
+		}
+	}
+	s := string(b)
+	if len(b) > 0 {
+		c.last[c.oldest] = s
+		c.oldest = (c.oldest + 1) % len(c.last)
+	}
+	return s
 }
 
 // Word codes a string that mostly is one of few: reading it then needs no memory. It is
@@ -142,7 +162,7 @@ func (c *Coder) Word(p *string) {
 	b := c.take()
 	word, ok := words[string(b)]
 	if !ok {
-		word = string(b)
+		word = c.shared(b)
 	}
 	*p = word
 }

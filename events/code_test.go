@@ -322,3 +322,25 @@ func TestLenRefusesWhatCannotBe(t *testing.T) {
 		t.Errorf("a count of 2^40 in 5 bytes: %d, %v", n, r.Err())
 	}
 }
+
+// What is read again soon needs no memory of its own, and what is usual needs none at all.
+func TestReadingSharesStrings(t *testing.T) {
+	w := events.NewWriter(nil)
+	for _, s := range []string{"acme", "grant_1", "acme", "key_1", "acme", events.Standard} {
+		w.String(&s)
+	}
+	var read [6]string
+	allocations := testing.AllocsPerRun(100, func() {
+		r := events.NewReader(w.Bytes())
+		for i := range 5 {
+			r.String(&read[i])
+		}
+		r.Word(&read[5])
+	})
+	if want := [6]string{"acme", "grant_1", "acme", "key_1", "acme", events.Standard}; read != want {
+		t.Errorf("read %q, want %q", read, want)
+	}
+	if allocations != 3 {
+		t.Errorf("%v allocations, want one for each of 3 strings", allocations)
+	}
+}

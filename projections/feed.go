@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
@@ -17,22 +16,14 @@ import (
 	"github.com/keyledger/keyledger/events/store"
 )
 
-// Limits of the feed's pipeline. A batch is acknowledged as a whole, by its last message,
-// and never reaches over the end of a commit. At most 4,096 messages are on their way, of
-// 17 KiB at the most; the server takes in 100,000 messages or 128 MiB before it drops any.
-const (
-	feedBatchMax   = 64 // messages
-	feedBatchesMax = 64 // sent and not yet acknowledged
-	feedAckTimeout = 5 * time.Second
-)
-
 const lossAdvice = "; restore the log from an intact copy, or, if it was set back on purpose, delete the feed's stream to derive it again"
 
 // FeedConfig is what a Feed works with. All members are required.
 type FeedConfig struct {
 	// Conn is the feed's own connection: a full pipeline holds up nobody else. It does
-	// not buffer while disconnected (nats.ReconnectBufSize(-1)).
+	// not buffer while disconnected (nats.ReconnectBufSize(-1)). Wire lies under it.
 	Conn      *nats.Conn
+	Wire      *Wire
 	Tail      *store.Tail
 	Partition uint32
 	// Stream is the feed's stream, to make it again where it is gone.
@@ -63,8 +54,7 @@ type Feed struct {
 
 // NewFeed makes a Feed. Run works it.
 func NewFeed(cfg FeedConfig) (*Feed, error) {
-	js, err := jetstream.New(cfg.Conn, jetstream.WithPublishAsyncTimeout(feedAckTimeout),
-		jetstream.WithPublishAsyncMaxPending(4*feedBatchesMax))
+	js, err := jetstream.New(cfg.Conn)
 	if err != nil {
 		return nil, fmt.Errorf("make the feed: %w", err)
 	}
@@ -116,22 +106,31 @@ func (f *Feed) relay(ctx context.Context) error {
 	if err := awaitLog(ctx, f.cfg.Tail, f.cfg.Partition); err != nil {
 		return err
 	}
+	// Taken before anything is asked over it: once that was answered it is one that NATS
+	// let in, or it was closed since.
+	conn := f.cfg.Wire.current()
 	from, last, err := f.place(ctx)
 	if err != nil {
 		return err
 	}
 	f.settle(from, last)
+	acks, err := f.listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer acks.close()
 	marks := make(chan mark, feedBatchesMax)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		sender := feedSender{Feed: f, next: last, done: from, marks: marks}
+		sender := feedSender{tail: f.cfg.Tail, next: last, done: from, marks: marks,
+			wire: wireWriter{conn: conn, prefix: store.SubjectFeed(f.cfg.Partition), reply: acks.subscription.Subject}}
 		err := f.cfg.Tail.Follow(ctx, from, func(c *store.Commit) error { return sender.commit(ctx, c) })
 		if err == nil {
 			err = ctx.Err() // Follow ended because ctx did
 		}
 		return err
 	})
-	group.Go(func() error { return f.confirm(ctx, marks) })
+	group.Go(func() error { return f.confirm(ctx, marks, acks) })
 	group.Go(func() error { return guardStream(ctx, f.js, f.cfg.Stream.Name, f.check) })
 	return group.Wait()
 }
@@ -183,116 +182,6 @@ func (f *Feed) checkLast(ctx context.Context, stream jetstream.Stream, last uint
 	return nil
 }
 
-// mark is a place in the pipeline: when ack has come, the feed has reached sequence.
-type mark struct {
-	ack      jetstream.PubAckFuture // nil where nothing was sent
-	sequence uint64
-	done     store.Chain // the last commit that is then wholly there
-}
-
-// feedSender sends events. It belongs to one goroutine.
-type feedSender struct {
-	*Feed
-	next    uint64      // ordinal of the next event to send
-	done    store.Chain // the last commit sent as a whole
-	marks   chan<- mark
-	encoder events.BinaryEncoder // of messages that nobody keeps
-}
-
-// commit sends the events of a commit that the feed does not have yet. Each expects the
-// one before it, so one that is lost makes the server refuse all behind it: the
-// acknowledgement of a batch's last message proves the whole batch, and only that one is
-// asked for. If we crash anywhere in here the feed holds a beginning of what was sent,
-// and its last sequence says which.
-func (s *feedSender) commit(ctx context.Context, c *store.Commit) error {
-	after := store.ChainAt(c)
-	if s.next == after.Ordinal { // nothing in it, or all of it there
-		s.done = after
-		return s.mark(ctx, nil)
-	}
-	sequence, batch := c.Ordinal, 0
-	return c.Each(func(e *events.CloudEvent) error {
-		if sequence++; sequence <= s.next {
-			return nil
-		}
-		expected := s.next
-		s.next = sequence
-		if batch++; batch < feedBatchMax && sequence < after.Ordinal {
-			return s.publish(e, expected)
-		}
-		batch = 0
-		msg, err := feedMessage(s.cfg.Partition, e, new(events.BinaryEncoder))
-		if err != nil {
-			return err
-		}
-		// Never sent again by itself: where the stream ends then decides.
-		ack, err := s.js.PublishMsgAsync(msg, jetstream.WithExpectLastSequence(expected),
-			jetstream.WithRetryAttempts(0), jetstream.WithStallWait(feedAckTimeout))
-		if err != nil {
-			return fmt.Errorf("publish event %s: %w", e.Position, err)
-		}
-		if sequence == after.Ordinal {
-			s.done = after
-		}
-		return s.mark(ctx, ack)
-	})
-}
-
-// publish sends an event that no acknowledgement is asked for. The connection has copied
-// it when PublishMsg returns, so the next one may be made in the same memory.
-func (s *feedSender) publish(e *events.CloudEvent, expected uint64) error {
-	msg, err := feedMessage(s.cfg.Partition, e, &s.encoder)
-	if err != nil {
-		return err
-	}
-	msg.Header[jetstream.ExpectedLastSeqHeader] = []string{strconv.FormatUint(expected, 10)}
-	return s.cfg.Conn.PublishMsg(msg)
-}
-
-// mark marks how far was sent; it waits while the pipeline is full.
-func (s *feedSender) mark(ctx context.Context, ack jetstream.PubAckFuture) error {
-	select {
-	case s.marks <- mark{ack: ack, sequence: s.next, done: s.done}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// confirm takes the acknowledgements in order. Any surprise ends the pipeline.
-func (f *Feed) confirm(ctx context.Context, marks <-chan mark) error {
-	for {
-		select {
-		case m := <-marks:
-			if err := f.acknowledged(ctx, m); err != nil {
-				return err
-			}
-			f.settle(m.done, m.sequence)
-			f.fail(nil)
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// acknowledged waits for the acknowledgement of a mark.
-func (f *Feed) acknowledged(ctx context.Context, m mark) error {
-	if m.ack == nil {
-		return nil
-	}
-	select {
-	case ack := <-m.ack.Ok():
-		if ack.Sequence != m.sequence || ack.Stream != f.cfg.Stream.Name {
-			return fmt.Errorf("event %d of the feed was acknowledged as %d of stream %s", m.sequence, ack.Sequence, ack.Stream)
-		}
-		return nil
-	case err := <-m.ack.Err():
-		return fmt.Errorf("publish up to event %d of the feed: %w", m.sequence, err)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // settle notes how far the feed is.
 func (f *Feed) settle(done store.Chain, last uint64) {
 	f.mu.Lock()
@@ -308,21 +197,4 @@ func (f *Feed) fail(err error) {
 	if err != nil {
 		f.failure = err.Error()
 	}
-}
-
-// feedMessage is an event's message in the feed, good as long as what the encoder made.
-func feedMessage(partition uint32, e *events.CloudEvent, encoder *events.BinaryEncoder) (*nats.Msg, error) {
-	header, body, err := encoder.Encode(e)
-	if err != nil {
-		return nil, err
-	}
-	subject := store.SubjectFeed(partition) + e.Account + "." + orDash(e.Environment) + "." + e.Type + "." + orDash(e.Subject)
-	return &nats.Msg{Subject: subject, Header: header, Data: body}, nil
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

@@ -241,9 +241,10 @@ func startNATS(t testing.TB) (*natsserver.Server, *nats.Conn, jetstream.JetStrea
 	return server, nc, js
 }
 
-func connect(t testing.TB, server *natsserver.Server) *nats.Conn {
+func connect(t testing.TB, server nats.InProcessConnProvider) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect("", nats.InProcessServer(server), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect("", nats.InProcessServer(server), nats.ReconnectBufSize(-1),
+		nats.ReconnectWait(time.Millisecond), nats.ReconnectJitter(0, 0))
 	if err != nil {
 		t.Fatal(err)
 	}

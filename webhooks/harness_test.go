@@ -130,7 +130,11 @@ func (r *rig) relay(c *store.Commit) {
 	r.t.Helper()
 	feed := c.Ordinal
 	err := c.Each(func(e *events.CloudEvent) error {
-		header, body, err := new(events.BinaryEncoder).Encode(e)
+		header, err := nats.DecodeHeadersMsg(append(e.AppendHeaders([]byte("NATS/1.0\r\n")), "\r\n"...))
+		if err != nil {
+			return err
+		}
+		body, err := events.Encode(e.Data)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,8 @@ import (
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/keyledger/keyledger/projections"
 )
 
 const (
@@ -163,7 +165,14 @@ func (e *embeddedNATS) ClientURL() string {
 // name is for people. The caller closes the connection before e. Errors of the
 // connection that belong to no call go to the log.
 func (e *embeddedNATS) ConnectStore(name string) (*nats.Conn, error) {
-	return e.connect(natsAccountStore, name)
+	return e.connect(natsAccountStore, name, e.server)
+}
+
+// ConnectFeed opens a connection as ConnectStore does, with what lies under it.
+func (e *embeddedNATS) ConnectFeed(name string) (*nats.Conn, *projections.Wire, error) {
+	wire := projections.NewWire(e.server)
+	nc, err := e.connect(natsAccountStore, name, wire)
+	return nc, wire, err
 }
 
 // ConnectService opens a connection to the clients' side: it receives commands,
@@ -174,10 +183,10 @@ func (e *embeddedNATS) ConnectStore(name string) (*nats.Conn, error) {
 // answer only where the reply subject is under _INBOX (isInbox), or a client could
 // have keyledger publish a command for it.
 func (e *embeddedNATS) ConnectService(name string) (*nats.Conn, error) {
-	return e.connect(natsAccountClients, name)
+	return e.connect(natsAccountClients, name, e.server)
 }
 
-func (e *embeddedNATS) connect(account, name string) (*nats.Conn, error) {
+func (e *embeddedNATS) connect(account, name string, server nats.InProcessConnProvider) (*nats.Conn, error) {
 	log := e.log.With("connection", name)
 	pair := e.ids.own[account]
 	public, err := pair.PublicKey()
@@ -185,7 +194,7 @@ func (e *embeddedNATS) connect(account, name string) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connect %s: %w", name, err)
 	}
 	nc, err := nats.Connect("",
-		nats.InProcessServer(e.server),
+		nats.InProcessServer(server),
 		nats.Nkey(public, pair.Sign),
 		nats.Name(name),
 		nats.CustomInboxPrefix(inboxPrefixOwn),

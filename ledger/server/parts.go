@@ -36,12 +36,13 @@ type parts struct {
 func (s *Server) openParts(streams []jetstream.StreamConfig) (err error) {
 	p := &s.parts
 	p.views = projections.NewViews(s.tail, partition, s.cfg.Logger)
-	feedConn, err := s.connectPart("keyledger feed")
+	feedConn, wire, err := s.nats.ConnectFeed("keyledger feed")
 	if err != nil {
 		return err
 	}
+	p.conns = append(p.conns, feedConn)
 	p.feed, err = projections.NewFeed(projections.FeedConfig{
-		Conn: feedConn, Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
+		Conn: feedConn, Wire: wire, Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
 		Stream: named(streams, store.StreamFeed(partition))[0],
 	})
 	if err != nil {
