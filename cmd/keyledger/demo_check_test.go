@@ -48,6 +48,10 @@ func rehearsal(t *testing.T) *demo {
 			x.debits[id] = struct{}{}
 			deliver(t, d, x, fmt.Sprintf("D%d-%d", i, n), n+2, "dev.keyledger.credit.debited.v1", id)
 		}
+		if exhausted(x.allowed) > 0 {
+			d.events++
+			deliver(t, d, x, fmt.Sprintf("B%d", i), x.allowed+2, "dev.keyledger.balance.exhausted.v1", "")
+		}
 	}
 	return d
 }
@@ -91,7 +95,7 @@ func TestReconcileAgrees(t *testing.T) {
 		t.Errorf("differences: %q", d.differences)
 	}
 	totals := d.totals(nil, time.Second)
-	if totals.Allowed != 22 || totals.CreditsTaken != 2200 || totals.Deliveries.Verified != 24 || totals.Deliveries.Duplicates != 1 {
+	if totals.Allowed != 22 || totals.CreditsTaken != 2200 || totals.Deliveries.Verified != 25 || totals.Deliveries.Duplicates != 1 {
 		t.Errorf("totals: %+v", totals)
 	}
 }
@@ -109,24 +113,27 @@ func TestReconcileFinds(t *testing.T) {
 			d.refused["insufficient_credits"], d.refused["ip_not_allowed"] = 1, 1
 		}, "1 requests were refused with ip_not_allowed"},
 		"a request without an answer": {func(_ *testing.T, d *demo, _ *demoAccount) { d.refused["insufficient_credits"]-- }, "1 requests were refused, not 2"},
-		"an event in the log":         {func(_ *testing.T, d *demo, _ *demoAccount) { d.events++ }, "the log holds 31 events, not 30"},
+		"an event in the log":         {func(_ *testing.T, d *demo, _ *demoAccount) { d.events++ }, "the log holds 32 events, not 31"},
 		"a webhook missing": {func(_ *testing.T, _ *demo, x *demoAccount) { x.debits["debit_x"] = struct{}{} },
 			"1 debits were not delivered"},
 		"a webhook too many": {func(t *testing.T, d *demo, x *demoAccount) {
-			deliver(t, d, x, "D9", 22, "dev.keyledger.credit.debited.v1", "debit_9")
+			deliver(t, d, x, "D9", 23, "dev.keyledger.credit.debited.v1", "debit_9")
 		}, `a debit "debit_9" was delivered that no answer named`},
 		"a debit in two events": {func(t *testing.T, d *demo, x *demoAccount) {
-			deliver(t, d, x, "D9", 22, "dev.keyledger.credit.debited.v1", "debit_0_0")
+			deliver(t, d, x, "D9", 23, "dev.keyledger.credit.debited.v1", "debit_0_0")
 		}, `a debit "debit_0_0" was delivered that no answer named, or twice`},
 		"another event": {func(t *testing.T, d *demo, x *demoAccount) {
-			deliver(t, d, x, "E9", 22, "dev.keyledger.endpoint.registered.v1", "endpoint_1")
+			deliver(t, d, x, "E9", 23, "dev.keyledger.endpoint.registered.v1", "endpoint_1")
 		}, "an event dev.keyledger.endpoint.registered.v1 was delivered"},
 		"two key events": {func(t *testing.T, d *demo, x *demoAccount) {
-			deliver(t, d, x, "K9", 22, "dev.keyledger.key.created.v1", "key_2")
+			deliver(t, d, x, "K9", 23, "dev.keyledger.key.created.v1", "key_2")
 		}, "2 key events were delivered, not 1"},
 		"a gap": {func(t *testing.T, d *demo, x *demoAccount) {
-			deliver(t, d, x, "E9", 23, "dev.keyledger.credit.debited.v1", "debit_9")
-		}, "not numbered from 1 without a gap (23 stands at place 22)"},
+			deliver(t, d, x, "E9", 24, "dev.keyledger.credit.debited.v1", "debit_9")
+		}, "not numbered from 1 without a gap (24 stands at place 23)"},
+		"twice that nothing is left": {func(t *testing.T, d *demo, x *demoAccount) {
+			deliver(t, d, x, "B9", 23, "dev.keyledger.balance.exhausted.v1", "")
+		}, "2 events said that nothing is left, not 1"},
 		"no number": {func(t *testing.T, d *demo, x *demoAccount) {
 			deliver(t, d, x, "E9", 0, "dev.keyledger.credit.debited.v1", "debit_9")
 		}, "1 deliveries bear no number"},
