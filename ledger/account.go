@@ -40,6 +40,60 @@ func (c *OpenAccount) Decide(in *Input) (Decision, *events.Error) {
 	return d, nil
 }
 
+// UpdateAccount is account.update: only the members given change.
+type UpdateAccount struct {
+	Name       *string                             `json:"name,omitzero"`
+	Metadata   events.Optional[events.Object]      `json:"metadata,omitzero"`
+	Thresholds events.Optional[[]events.Threshold] `json:"thresholds,omitzero"` // null: none
+}
+
+// Validate implements Command.
+func (c *UpdateAccount) Validate() *events.Error {
+	var check checks
+	if c.Name != nil {
+		check.text("name", *c.Name, 0, maxNameChars)
+	}
+	check.metadata(c.Metadata.Value)
+	c.Thresholds.Value = check.thresholds(c.Thresholds.Value)
+	return check.err
+}
+
+// Decide implements Command.
+func (c *UpdateAccount) Decide(in *Input) (Decision, *events.Error) {
+	next := in.Account.data()
+	if c.Name != nil {
+		next.Name = *c.Name
+	}
+	if c.Metadata.Set {
+		next.Metadata = c.Metadata.Value
+	}
+	if c.Thresholds.Set {
+		next.Thresholds = c.Thresholds.Value
+	}
+	if same(&in.Account.Account, next) {
+		return unchanged(next)
+	}
+	return one(in, "account.updated", "", "", next)
+}
+
+// thresholds checks a list of thresholds, which is returned without repetitions.
+func (c *checks) thresholds(list []events.Threshold) (out []events.Threshold) {
+	c.that(len(list) <= maxThresholds, "%d thresholds, at most %d are allowed", len(list), maxThresholds)
+	for _, t := range list {
+		if t.Environment != "" {
+			c.environment(t.Environment)
+		}
+		c.asset(t.Asset)
+		c.that((t.Amount == 0) != (t.Percent == 0), "a threshold has an amount or a percent, and not both")
+		c.that(t.Amount >= 0 && t.Amount <= MaxAmount, "a threshold's amount must be a whole number from 1 to %d", int64(MaxAmount))
+		c.that(t.Percent >= 0 && t.Percent <= 100, "a threshold's percent must be a whole number from 1 to 100")
+		if !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
 // SuspendAccount is account.suspend.
 type SuspendAccount struct {
 	Reason string `json:"reason"`
@@ -72,6 +126,23 @@ func (c *ResumeAccount) Validate() *events.Error {
 // Decide implements Command.
 func (c *ResumeAccount) Decide(in *Input) (Decision, *events.Error) {
 	return setAccountStatus(in, events.Active, c.Reason, "account.resumed")
+}
+
+// CloseAccount is account.close, which is final.
+type CloseAccount struct {
+	Reason string `json:"reason"`
+}
+
+// Validate implements Command.
+func (c *CloseAccount) Validate() *events.Error {
+	var check checks
+	check.text("reason", c.Reason, 0, maxReferenceChars)
+	return check.err
+}
+
+// Decide implements Command.
+func (c *CloseAccount) Decide(in *Input) (Decision, *events.Error) {
+	return setAccountStatus(in, events.Closed, c.Reason, "account.closed")
 }
 
 func setAccountStatus(in *Input, status, reason, eventType string) (Decision, *events.Error) {
@@ -126,12 +197,34 @@ func (c *EnableEnvironment) Validate() *events.Error {
 
 // Decide implements Command.
 func (c *EnableEnvironment) Decide(in *Input) (Decision, *events.Error) {
-	if in.Account.Environments.Get(c.Environment).Enabled {
-		return unchanged(in.Account.data())
-	}
+	return setEnvironment(in, c.Environment, true, "account.environment_enabled")
+}
+
+// DisableEnvironment is account.disable_environment.
+type DisableEnvironment struct {
+	Environment string `json:"environment"`
+}
+
+// Validate implements Command.
+func (c *DisableEnvironment) Validate() *events.Error {
+	var check checks
+	check.environment(c.Environment)
+	return check.err
+}
+
+// Decide implements Command.
+func (c *DisableEnvironment) Decide(in *Input) (Decision, *events.Error) {
+	return setEnvironment(in, c.Environment, false, "account.environment_disabled")
+}
+
+func setEnvironment(in *Input, environment string, enabled bool, eventType string) (Decision, *events.Error) {
 	next := in.Account.data()
-	next.Environments.Get(c.Environment).Enabled = true
-	return one(in, "account.environment_enabled", c.Environment, "", next)
+	e := next.Environments.Get(environment)
+	if e.Enabled == enabled {
+		return unchanged(next)
+	}
+	e.Enabled = enabled
+	return one(in, eventType, environment, "", next)
 }
 
 // SetPlan is account.set_plan.
@@ -149,7 +242,7 @@ func (c *SetPlan) Validate() *events.Error {
 
 // Decide implements Command.
 func (c *SetPlan) Decide(in *Input) (Decision, *events.Error) {
-	if in.Account.Plan != nil && samePlan(in.Account.Plan, c.Plan) {
+	if in.Account.Plan != nil && same(&events.Account{Plan: in.Account.Plan}, &events.Account{Plan: c.Plan}) {
 		return unchanged(in.Account.data())
 	}
 	next := in.Account.data()
@@ -157,13 +250,6 @@ func (c *SetPlan) Decide(in *Input) (Decision, *events.Error) {
 	d, _ := one(in, "account.plan_set", "", "", next)
 	d.Events = append(d.Events, in.setAllowance(c.Plan)...)
 	return d, nil
-}
-
-func samePlan(a, b *events.Plan) bool {
-	x, y := events.NewWriter(nil), events.NewWriter(nil)
-	(&events.Account{Plan: a}).Code(x)
-	(&events.Account{Plan: b}).Code(y)
-	return string(x.Bytes()) == string(y.Bytes())
 }
 
 func (st *State) evolveAccount(d *events.Account) {

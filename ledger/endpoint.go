@@ -131,7 +131,7 @@ func (c *RemoveEndpoint) Decide(in *Input) (Decision, *events.Error) {
 type DisableEndpoint struct{ endpointAndReason }
 
 // DisableEndpointSpec is its line.
-var DisableEndpointSpec = Spec{New: func() Command { return new(DisableEndpoint) }, WhileSuspended: true}
+var DisableEndpointSpec = Spec{New: func() Command { return new(DisableEndpoint) }, WhileSuspended: true, WhileClosed: true}
 
 // NewDisableEndpoint makes the command.
 func NewDisableEndpoint(endpoint, reason string) *DisableEndpoint {

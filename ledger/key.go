@@ -147,17 +147,10 @@ func (c *UpdateKey) Decide(in *Input) (Decision, *events.Error) {
 	if c.Metadata.Set {
 		next.Metadata = c.Metadata.Value
 	}
-	if sameKey(old, &next) {
+	if same(old, &next) {
 		return unchanged(old)
 	}
 	return one(in, "key.updated", old.Environment, old.ID, &next)
-}
-
-func sameKey(a, b *events.Key) bool {
-	x, y := events.NewWriter(nil), events.NewWriter(nil)
-	a.Code(x)
-	b.Code(y)
-	return string(x.Bytes()) == string(y.Bytes())
 }
 
 // keyAndReason is the body of the verbs that change a key's status.

@@ -61,6 +61,7 @@ type Spec struct {
 	New            func() Command
 	Opens          bool // needs no account: it makes one
 	WhileSuspended bool // works although the account is suspended
+	WhileClosed    bool // works although the account is closed: it takes something away
 }
 
 // Commands is the command table: verb to rule. The order of the lines is the order in
@@ -70,22 +71,25 @@ var Commands = []struct {
 	Spec
 }{
 	{"account.open", Spec{New: func() Command { return new(OpenAccount) }, Opens: true}},
+	{"account.update", Spec{New: func() Command { return new(UpdateAccount) }, WhileSuspended: true}},
 	{"account.suspend", Spec{New: func() Command { return new(SuspendAccount) }, WhileSuspended: true}},
 	{"account.resume", Spec{New: func() Command { return new(ResumeAccount) }, WhileSuspended: true}},
+	{"account.close", Spec{New: func() Command { return new(CloseAccount) }, WhileSuspended: true, WhileClosed: true}},
 	{"account.set_products", Spec{New: func() Command { return new(SetProducts) }, WhileSuspended: true}},
 	{"account.enable_environment", Spec{New: func() Command { return new(EnableEnvironment) }, WhileSuspended: true}},
+	{"account.disable_environment", Spec{New: func() Command { return new(DisableEnvironment) }, WhileSuspended: true}},
 	{"account.set_plan", Spec{New: func() Command { return new(SetPlan) }, WhileSuspended: true}},
 	{"key.create", Spec{New: func() Command { return new(CreateKey) }}},
 	{"key.update", Spec{New: func() Command { return new(UpdateKey) }, WhileSuspended: true}},
-	{"key.disable", Spec{New: func() Command { return new(DisableKey) }, WhileSuspended: true}},
+	{"key.disable", Spec{New: func() Command { return new(DisableKey) }, WhileSuspended: true, WhileClosed: true}},
 	{"key.enable", Spec{New: func() Command { return new(EnableKey) }, WhileSuspended: true}},
-	{"key.revoke", Spec{New: func() Command { return new(RevokeKey) }, WhileSuspended: true}},
+	{"key.revoke", Spec{New: func() Command { return new(RevokeKey) }, WhileSuspended: true, WhileClosed: true}},
 	{"credit.grant", Spec{New: func() Command { return new(GrantCredit) }, WhileSuspended: true}},
 	{"credit.debit", Spec{New: func() Command { return new(DebitCredit) }}},
 	{"endpoint.register", Spec{New: func() Command { return new(RegisterEndpoint) }, WhileSuspended: true}},
-	{"endpoint.pause", Spec{New: func() Command { return new(PauseEndpoint) }, WhileSuspended: true}},
+	{"endpoint.pause", Spec{New: func() Command { return new(PauseEndpoint) }, WhileSuspended: true, WhileClosed: true}},
 	{"endpoint.resume", Spec{New: func() Command { return new(ResumeEndpoint) }, WhileSuspended: true}},
-	{"endpoint.remove", Spec{New: func() Command { return new(RemoveEndpoint) }, WhileSuspended: true}},
+	{"endpoint.remove", Spec{New: func() Command { return new(RemoveEndpoint) }, WhileSuspended: true, WhileClosed: true}},
 }
 
 // Decide runs a command of a Spec against a state: first the account, then its state,
@@ -99,10 +103,31 @@ func Decide(st *State, spec *Spec, cmd Command, in *Input) (Decision, *events.Er
 	if in.Account == nil && !spec.Opens {
 		return Decision{}, events.Errorf(events.NotFound, "there is no account %s; open it with account.open", in.AccountID)
 	}
-	if in.Account != nil && in.Account.Status == events.Suspended && !spec.WhileSuspended && !spec.Opens {
-		return Decision{}, events.Errorf(events.AccountSuspended, "account %s is suspended", in.AccountID)
+	if in.Account != nil && !spec.Opens {
+		if err := in.Account.refuses(spec); err != nil {
+			return Decision{}, err
+		}
 	}
 	return cmd.Decide(in)
+}
+
+// refuses says what does not work in the state the account is in.
+func (a *Account) refuses(spec *Spec) *events.Error {
+	switch {
+	case a.Status == events.Closed && !spec.WhileClosed:
+		return events.Errorf(events.FailedPrecondition, "account %s is closed, which is final; open another one", a.ID)
+	case a.Status == events.Suspended && !spec.WhileSuspended:
+		return events.Errorf(events.AccountSuspended, "account %s is suspended", a.ID)
+	}
+	return nil
+}
+
+// same says whether two objects are equal in all that is stored.
+func same(a, b events.Data) bool {
+	x, y := events.NewWriter(nil), events.NewWriter(nil)
+	a.Code(x)
+	b.Code(y)
+	return string(x.Bytes()) == string(y.Bytes())
 }
 
 // Outcome is the data of the event that answers an entry's command: the first that is not

@@ -23,6 +23,7 @@ const (
 	maxReferenceChars   = 256 // reference and reason
 	maxDescriptionChars = 256
 	maxGrants           = 1000 // with something left, of one balance
+	maxThresholds       = 10   // of an account
 	maxRatePerSecond    = 1_000_000
 	maxBurst            = 1_000_000
 	maxPlanKeys         = 1_000_000

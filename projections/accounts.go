@@ -69,7 +69,7 @@ func (v *Views) listAccounts(account string, body *accountListBody) (any, *event
 		return nil, events.Errorf(events.InvalidArgument, "account.list is a query of the ledger itself: ask %s%s.account.list",
 			store.SubjectQuery, ledgerItself)
 	}
-	if err := oneOf("status", body.Status, events.Active, events.Suspended); err != nil {
+	if err := oneOf("status", body.Status, events.Active, events.Suspended, events.Closed); err != nil {
 		return nil, err
 	}
 	list, next, err := v.accounts.list(ledgerItself, &body.page, func(a *events.Account) bool {
