@@ -100,8 +100,8 @@ func (a *Authorize) Validate() *events.Error {
 func (a *Authorize) Slot() (uint16, bool) { return a.secret.Slot, a.known }
 
 // Find returns the key whose secret this is at now, nil for an unknown, malformed or wrong
-// one. Hashes are compared in constant time. A rotated key's old secret is found up to the
-// end of the grace.
+// one. Hashes are compared in constant time. A rotated key's old secret is found too, up to
+// the end of the grace.
 func (a *Authorize) Find(st *State, now events.Time) *Key {
 	if !a.known {
 		return nil
@@ -113,7 +113,7 @@ func (a *Authorize) Find(st *State, now events.Time) *Key {
 	if subtle.ConstantTimeCompare(k.hash[:], a.secret.Hash[:]) == 1 {
 		return k
 	}
-	if m := k.more; m != nil && m.hasOldHash && now < m.oldUntil && subtle.ConstantTimeCompare(m.oldHash[:], a.secret.Hash[:]) == 1 {
+	if k.knowsOldSecret(now) && subtle.ConstantTimeCompare(k.more.oldHash[:], a.secret.Hash[:]) == 1 {
 		a.old = true
 		return k
 	}

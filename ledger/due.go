@@ -71,9 +71,6 @@ func (t *turns) Pop() any {
 	return x
 }
 
-// DefaultNotices is how long before a key's expiry key.expiring tells of it.
-var DefaultNotices = []time.Duration{7 * 24 * time.Hour, 24 * time.Hour}
-
 // Due returns the next events that time alone brings about at now, of whichever account,
 // none where nothing is due. They stay due until they are folded: the caller commits and
 // evolves them before it asks again.

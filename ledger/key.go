@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -74,6 +73,14 @@ func (c *CreateKey) Decide(in *Input) (Decision, *events.Error) {
 	})
 }
 
+// earlier returns the earlier of two times, of which 0 is never.
+func earlier(a, b events.Time) events.Time {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
 // setAt is when an expiry was set, 0 where there is none.
 func setAt(expiresAt, now events.Time) events.Time {
 	if expiresAt == 0 {
@@ -140,8 +147,11 @@ func (c *UpdateKey) Decide(in *Input) (Decision, *events.Error) {
 		if at := c.ExpiresAt.Value; at != 0 && at != next.ExpiresAt && at <= in.Time {
 			return Decision{}, errExpiryPast(at)
 		}
-		if c.ExpiresAt.Value != next.ExpiresAt {
-			next.ExpiresAt, next.ExpirySetAt, next.Notice = c.ExpiresAt.Value, setAt(c.ExpiresAt.Value, in.Time), 0
+		if at := c.ExpiresAt.Value; at != next.ExpiresAt {
+			next.ExpiresAt, next.ExpirySetAt, next.Notice = at, setAt(at, in.Time), 0
+			if next.OldSecretUntil != 0 {
+				next.OldSecretUntil = earlier(next.OldSecretUntil, at)
+			}
 		}
 	}
 	if c.Metadata.Set {
@@ -281,65 +291,6 @@ func (in *Input) spendingKey(id, environment, asset string) (string, *events.Err
 		return "", events.Errorf(events.PermissionDenied, "key %s is for %s assets, %s is %s", k.id, w.assetClass, asset, class)
 	}
 	return w.assetClass, nil
-}
-
-// next returns when time alone next brings about something of a key, 0 for never.
-func (k *Key) next(notices []time.Duration) events.Time {
-	w := k.words.Value()
-	if w.status == events.Revoked {
-		return 0
-	}
-	var at events.Time
-	if k.expiresAt != 0 && !w.expired {
-		at = k.expiresAt
-		if notice := k.nextNotice(notices, 0); notice != 0 {
-			at = k.expiresAt - events.Time(notice)
-		}
-	}
-	if m := k.more; m != nil && m.hasOldHash && (at == 0 || m.oldUntil < at) {
-		at = m.oldUntil
-	}
-	return at
-}
-
-// nextNotice returns in milliseconds how long before the expiry the next notice is to
-// come: the longest that was not given and whose time was not past when the expiry was
-// set; at a time after 0, the shortest of those whose time has come.
-func (k *Key) nextNotice(notices []time.Duration, now events.Time) (notice int64) {
-	var given int64
-	var set events.Time
-	if m := k.more; m != nil {
-		given, set = m.notice, m.expirySetAt
-	}
-	for _, n := range notices {
-		ms := n.Milliseconds()
-		at := k.expiresAt - events.Time(ms)
-		switch {
-		case given != 0 && ms >= given, at <= set:
-		case now == 0:
-			notice = max(notice, ms)
-		case at <= now && (notice == 0 || ms < notice):
-			notice = ms
-		}
-	}
-	return notice
-}
-
-// happens is what has come of a key by now.
-func (k *Key) happens(in *Input, notices []time.Duration) []events.Event {
-	d := k.data()
-	event := func(eventType string) []events.Event {
-		return []events.Event{{Type: eventType, Account: in.AccountID, Environment: d.Environment, Subject: d.ID, Data: d}}
-	}
-	switch m := k.more; {
-	case m != nil && m.hasOldHash && m.oldUntil <= in.Time:
-		d.OldHash, d.OldSecretUntil = [32]byte{}, 0
-		return event("key.secret_retired")
-	case k.expiresAt <= in.Time:
-		return event("key.expired")
-	}
-	d.Notice = k.nextNotice(notices, in.Time)
-	return event("key.expiring")
 }
 
 func (st *State) evolveKey(d *events.Key, eventType string) {

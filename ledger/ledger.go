@@ -81,6 +81,7 @@ var Commands = []struct {
 	{"account.set_plan", Spec{New: func() Command { return new(SetPlan) }, WhileSuspended: true}},
 	{"key.create", Spec{New: func() Command { return new(CreateKey) }}},
 	{"key.update", Spec{New: func() Command { return new(UpdateKey) }, WhileSuspended: true}},
+	{"key.rotate", Spec{New: func() Command { return new(RotateKey) }}},
 	{"key.disable", Spec{New: func() Command { return new(DisableKey) }, WhileSuspended: true, WhileClosed: true}},
 	{"key.enable", Spec{New: func() Command { return new(EnableKey) }, WhileSuspended: true}},
 	{"key.revoke", Spec{New: func() Command { return new(RevokeKey) }, WhileSuspended: true, WhileClosed: true}},

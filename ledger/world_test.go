@@ -67,6 +67,8 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 	case *CreateKey:
 		secret := secretOf(s.account, c.Environment, s.number)
 		c.KeyID, c.Hash, c.Prefix = idOf(s.number), sha256.Sum256([]byte(secret)), SecretPrefix(secret)
+	case *RotateKey:
+		c.Random = sha256.Sum256(fmt.Append(nil, "random", s.number))
 	case *RegisterEndpoint:
 		c.Endpoint = &events.Endpoint{
 			ID: EndpointIDPrefix + idOf(s.number).String(), URL: c.URL, Headers: c.HeaderNames(), SealedSecret: []byte("sealed"),
@@ -135,12 +137,15 @@ func decoded(t fataler, list []events.Event) []events.Event {
 // bodies holds for each verb its bodies; $env is an environment, $n a small number,
 // $id and $secret belong to a step.
 var bodies = map[string][]string{
-	"account.open":               {`{"name":"n$n"}`},
-	"account.suspend":            {`{"reason":"r$n"}`},
-	"account.resume":             {`{}`},
-	"account.set_products":       {`{"environment":"$env","products":["cards","p$n"]}`, `{"environment":"$env","products":[]}`},
-	"account.enable_environment": {`{"environment":"$env"}`},
-	"account.set_plan":           {`{"plan":{"name":"p","price":{"per":{"cards:write":$n}},"rate":{"per_second":5},"max_keys":2}}`, `{"plan":{"name":"q","price":{"asset":"gold","default":$n}}}`},
+	"account.open":                {`{"name":"n$n"}`},
+	"account.update":              {`{"name":"m$n","thresholds":[{"asset":"credits","amount":10$n},{"asset":"gold","environment":"$env","percent":2$n}]}`, `{"thresholds":null}`},
+	"account.suspend":             {`{"reason":"r$n"}`},
+	"account.resume":              {`{}`},
+	"account.close":               {`{"reason":"c$n"}`},
+	"account.set_products":        {`{"environment":"$env","products":["cards","p$n"]}`, `{"environment":"$env","products":[]}`},
+	"account.enable_environment":  {`{"environment":"$env"}`},
+	"account.disable_environment": {`{"environment":"$env"}`},
+	"account.set_plan":            {`{"plan":{"name":"p","price":{"per":{"cards:write":$n}},"rate":{"per_second":5},"max_keys":2}}`, `{"plan":{"name":"q","price":{"asset":"gold","default":$n}}}`},
 	"key.create": {
 		`{"environment":"$env","name":"e","expires_at":"2027-01-15T08:00:00.03$nZ"}`,
 		`{"environment":"$env","name":"n$n"}`,
@@ -148,6 +153,7 @@ var bodies = map[string][]string{
 	},
 	"key.update": {`{"key":"key_$id","name":"m$n","ip_allowlist":["192.0.2.$n"]}`, `{"key":"key_$id","expires_at":"2090-01-01T00:00:00Z"}`,
 		`{"key":"key_$id","expires_at":"2027-01-15T08:00:00.05$nZ"}`, `{"key":"key_$id","expires_at":null}`},
+	"key.rotate":        {`{"key":"key_$id"}`, `{"key":"key_$id","grace":"$n0ms"}`, `{"key":"key_$id","grace":"0"}`},
 	"key.disable":       {`{"key":"key_$id"}`},
 	"key.enable":        {`{"key":"key_$id"}`},
 	"key.revoke":        {`{"key":"key_$id","reason":"r"}`},
@@ -172,6 +178,9 @@ func steps(t *rapid.T, from, n uint64, earlier []step) []step {
 	for i := from; i < from+n; i++ {
 		s := step{number: i}
 		s.verb = rapid.SampledFrom(append(verbs, "authorize", "credit.grant", "key.create")).Draw(t, "verb")
+		if s.verb == "account.close" && rapid.IntRange(0, 9).Draw(t, "close") > 0 {
+			s.verb = "authorize" // a closed account is the end of the story
+		}
 		s.account = rapid.SampledFrom([]string{"acme", "bolt"}).Draw(t, "account")
 		environment := rapid.SampledFrom([]string{"test", "test", "live"}).Draw(t, "environment")
 		noun := map[byte]string{'k': "key.create", 'a': "key.create", 'e': "endpoint.register", 'c': "credit.grant"}[s.verb[0]]

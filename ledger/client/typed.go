@@ -9,10 +9,29 @@ import (
 
 // OpenAccount opens an account.
 func (c *Client) OpenAccount(ctx context.Context, account string, body ledger.OpenAccount, opts ...Option) (*events.Account, error) {
+	return c.account(ctx, account, "account.open", body, opts)
+}
+
+// UpdateAccount changes the members given of an account.
+func (c *Client) UpdateAccount(ctx context.Context, account string, body ledger.UpdateAccount, opts ...Option) (*events.Account, error) {
+	return c.account(ctx, account, "account.update", body, opts)
+}
+
+// CloseAccount closes an account, for ever.
+func (c *Client) CloseAccount(ctx context.Context, account string, body ledger.CloseAccount, opts ...Option) (*events.Account, error) {
+	return c.account(ctx, account, "account.close", body, opts)
+}
+
+// DisableEnvironment lets nothing work any more in an environment of an account.
+func (c *Client) DisableEnvironment(ctx context.Context, account string, body ledger.DisableEnvironment, opts ...Option) (*events.Account, error) {
+	return c.account(ctx, account, "account.disable_environment", body, opts)
+}
+
+func (c *Client) account(ctx context.Context, account, verb string, body any, opts []Option) (*events.Account, error) {
 	var out struct {
 		Account *events.Account `json:"account"`
 	}
-	err := c.command(ctx, account, "account.open", body, &out, opts)
+	err := c.command(ctx, account, verb, body, &out, opts)
 	return out.Account, err
 }
 
@@ -26,6 +45,12 @@ type NewKey struct {
 func (c *Client) CreateKey(ctx context.Context, account string, body ledger.CreateKey, opts ...Option) (*NewKey, error) {
 	out := new(NewKey)
 	return out, c.command(ctx, account, "key.create", body, out, opts)
+}
+
+// RotateKey gives a key a new secret. Secret is empty when the answer is a repeated one.
+func (c *Client) RotateKey(ctx context.Context, account string, body ledger.RotateKey, opts ...Option) (*NewKey, error) {
+	out := new(NewKey)
+	return out, c.command(ctx, account, "key.rotate", body, out, opts)
 }
 
 // Granted is what credit.grant answers.

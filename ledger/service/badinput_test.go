@@ -41,7 +41,7 @@ func badForm() []badRow {
 		{"asset of 65 characters", "cmd.acme.credit.grant", `{"environment":"test","asset":"` + long(65) + `","amount":1}`, bad, nil},
 		{"reference of 257 characters", "cmd.acme.credit.grant", `{"environment":"test","asset":"credits","amount":1,"reference":"` + long(257) + `"}`, bad, nil},
 		{"unknown verb", "cmd.acme.credit.lend", `{}`, bad, nil},
-		{"a verb of a later version", "cmd.acme.key.rotate", `{}`, bad, nil},
+		{"a verb of a later version", "cmd.acme.key.clone", `{}`, bad, nil},
 		{"too many tokens", "cmd.acme.credit.grant.now", `{}`, bad, nil},
 		{"unknown account", "cmd.nobody.credit.grant", `{"environment":"test","asset":"credits","amount":1}`, events.NotFound, nil},
 	}

@@ -79,36 +79,39 @@ func (s *Service) ledgerCommand(r *request, verb string) {
 	}})
 }
 
+// newSecret tells the secret that a command made, of what the command led to.
+type newSecret func(events.Data) string
+
 // decodeCommand does all that can be done before it is the command's turn: size, JSON
 // and fields, id form, and what the edge adds.
-func (s *Service) decodeCommand(r *request) (req *writer.Request, secret string, err *events.Error) {
+func (s *Service) decodeCommand(r *request) (req *writer.Request, secret newSecret, err *events.Error) {
 	if len(r.body) > MaxCommandBytes {
-		return nil, "", errTooLarge(len(r.body), MaxCommandBytes)
+		return nil, nil, errTooLarge(len(r.body), MaxCommandBytes)
 	}
 	account, verb, ok := parseSubject(r.subject, store.SubjectCommand)
 	if !ok {
-		return nil, "", events.Errorf(events.InvalidArgument, "the subject must be keyledger.cmd.<account>.<noun>.<verb>")
+		return nil, nil, events.Errorf(events.InvalidArgument, "the subject must be keyledger.cmd.<account>.<noun>.<verb>")
 	}
 	spec := specs[verb]
 	if spec == nil {
-		return nil, "", errUnknownVerb("command", verb, Verbs())
+		return nil, nil, errUnknownVerb("command", verb, Verbs())
 	}
 	if !ledger.ValidAccount(account) {
-		return nil, "", events.Errorf(events.InvalidArgument, "an account id has 1 to 64 of A-Z a-z 0-9 _ - and is not _ alone")
+		return nil, nil, events.Errorf(events.InvalidArgument, "an account id has 1 to 64 of A-Z a-z 0-9 _ - and is not _ alone")
 	}
 	cmd := spec.New()
 	if err := events.DecodeStrict(r.body, cmd); err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	if err := s.checkEndpoint(cmd); err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	if err := cmd.Validate(); err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	id, receipt, err := r.commandID()
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	req = &writer.Request{
 		Account: account, Verb: verb, Spec: spec, Command: cmd,
@@ -134,19 +137,25 @@ func (s *Service) checkEndpoint(cmd ledger.Command) *events.Error {
 
 // complete gives a command what must not depend on the state and is not in its body:
 // fresh ids, secrets and sealed values. It happens once a command, so that a command
-// that is decided again gets the same ones. The secret it returns is shown once.
-func (s *Service) complete(account string, cmd ledger.Command) (secret string) {
+// that is decided again gets the same ones. The secret is shown once; nil where the
+// command makes none.
+func (s *Service) complete(account string, cmd ledger.Command) newSecret {
 	switch c := cmd.(type) {
 	case *ledger.CreateKey:
 		var random [32]byte
 		rand.Read(random[:])
 		c.KeyID = ulid.Make()
-		secret = ledger.NewSecret(c.Environment, account, c.KeyID, random)
+		secret := ledger.NewSecret(c.Environment, account, c.KeyID, random)
 		c.Hash, c.Prefix = sha256.Sum256([]byte(secret)), ledger.SecretPrefix(secret)
+		return func(events.Data) string { return secret }
+	case *ledger.RotateKey:
+		rand.Read(c.Random[:])
+		return func(d events.Data) string { return c.Secret(d.(*events.Key).Environment, account) }
 	case *ledger.RegisterEndpoint:
-		secret = s.completeEndpoint(account, c)
+		secret := s.completeEndpoint(account, c)
+		return func(events.Data) string { return secret }
 	}
-	return secret
+	return nil
 }
 
 func (s *Service) completeEndpoint(account string, c *ledger.RegisterEndpoint) (secret string) {
@@ -171,13 +180,16 @@ func (s *Service) completeEndpoint(account string, c *ledger.RegisterEndpoint) (
 }
 
 // answerCommand gives a command's reply out. A secret is in the first answer only.
-func (r *request) answerCommand(reply *writer.Reply, secret string) {
+func (r *request) answerCommand(reply *writer.Reply, secret newSecret) {
 	if reply.Err != nil {
 		r.fail(reply.Err)
 		return
 	}
-	result := ledger.Result{Data: reply.Data, Secret: secret, Omitted: secret != "" && reply.Replayed}
-	if secret != "" { // which shall not stay in memory
+	result := ledger.Result{Data: reply.Data}
+	if secret != nil { // which shall not stay in memory
+		if result.Omitted = reply.Replayed; !reply.Replayed {
+			result.Secret = secret(reply.Data)
+		}
 		body, err := result.AppendJSON(nil)
 		r.answerEncoded(body, err, reply.Position, reply.Replayed)
 		return

@@ -26,7 +26,7 @@ const Account = "acme"
 // Step is one thing that happens: a command, an authorisation, or time that passes.
 type Step struct {
 	Verb string        // a command's verb, "authorize", or "" for time alone
-	Body string        // JSON; "@key1" stands for the id of the first key, "@secret1" for its secret, "@endpoint1" likewise
+	Body string        // JSON; "@key1" stands for the id of the first key, "@secret1" for the first secret that was made, "@endpoint1" likewise
 	Wait time.Duration // before it
 }
 
@@ -159,6 +159,9 @@ func (w *world) command(verb string, body []byte) outcome {
 		w.complete(cmd)
 		in := ledger.Input{AccountID: Account, CommandID: w.id(), Time: events.At(w.now)}
 		decision, err := ledger.Decide(w.state, spec, cmd, &in)
+		if c, ok := cmd.(*ledger.RotateKey); ok && err == nil {
+			w.name("secret", c.Secret(decision.Events[0].Environment, Account))
+		}
 		return outcome{events: decision.Events, err: err}
 	}
 	w.t.Fatalf("unknown verb %s", verb)
@@ -174,6 +177,8 @@ func (w *world) complete(cmd ledger.Command) {
 		c.KeyID, c.Hash, c.Prefix = id, sha256.Sum256([]byte(secret)), ledger.SecretPrefix(secret)
 		w.name("key", "key_"+id.String())
 		w.name("secret", secret)
+	case *ledger.RotateKey:
+		c.Random = sha256.Sum256(id[:])
 	case *ledger.RegisterEndpoint:
 		c.Endpoint = &events.Endpoint{ID: ledger.EndpointIDPrefix + id.String(), URL: c.URL, Headers: c.HeaderNames()}
 		w.name("endpoint", c.Endpoint.ID)
