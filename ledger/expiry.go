@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -25,7 +24,7 @@ func CheckNotices(list []time.Duration) error {
 	}
 	for _, n := range list {
 		if n < minNotice || n > maxNotice {
-			return errors.New("a notice before a key's expiry must be from 1ms to 8760h before it")
+			return fmt.Errorf("a notice before a key's expiry must be from %s to %dh", minNotice, int(maxNotice.Hours()))
 		}
 	}
 	return nil

@@ -25,8 +25,8 @@ type State struct {
 	foreign  map[[32]byte]*Key // imported keys by the hash of each secret that works
 	turns    turns             // which account has something due, and when
 
-	// Notices is how long before a key's expiry key.expiring tells of it, the longest
-	// first. Nil: DefaultNotices. It is set before anything is folded.
+	// Notices is how long before a key's expiry key.expiring tells of it, as CheckNotices
+	// takes it. Nil: DefaultNotices; empty: never. It is set before anything is folded.
 	Notices []time.Duration
 }
 

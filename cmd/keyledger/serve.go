@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyledger/keyledger/ledger"
 	"github.com/keyledger/keyledger/ledger/server"
 )
 
@@ -21,7 +22,7 @@ import (
 const envSealKey = "KEYLEDGER_SEAL_KEY"
 
 func serveCommand(a *app) *cobra.Command {
-	var cfg server.Config
+	cfg := server.Config{KeyExpiring: ledger.DefaultNotices}
 	c := a.verb(&cobra.Command{
 		Use:   "serve",
 		Short: "Run the server, with NATS inside",
@@ -59,11 +60,12 @@ a service manager should not restart it (systemd: RestartPreventExitStatus=74).
 	flags.Var((*byteSize)(&cfg.ReceiptMemory), "receipt-memory", "`SIZE` of the memory for command ids: the more, the longer a retry is recognised under load")
 	flags.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200_000, "commits and events, in all, between two snapshots of the state")
 	flags.DurationVar(&cfg.SnapshotPause, "snapshot-pause", time.Minute, "`DURATION` between two snapshots at least")
+	flags.Var((*notices)(&cfg.KeyExpiring), "key-expiring", "`DURATIONS`: so long before a key's expiry key.expiring tells of it; none for never")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow --listen and --http beyond this machine, unencrypted")
 	flags.BoolVar(&cfg.UnsafeLazySync, "unsafe-lazy-sync", false, "answer before it is on the disk: a power cut loses acknowledged commands")
 	flags.BoolVar(&cfg.AllowHTTPEndpoints, "allow-http-endpoints", false, "allow webhook endpoints with http:// URLs")
 	flags.Var((*prefixes)(&cfg.AllowEndpointNets), "allow-endpoint-net", "`CIDR`: webhook endpoints may be there though it is not public; repeatable")
-	withEnvironment(flags, "data-dir", "log-max-bytes", "receipt-memory", "snapshot-every", "snapshot-pause", "listen", "http", "insecure", "unsafe-lazy-sync", "allow-http-endpoints", "allow-endpoint-net")
+	withEnvironment(flags, "data-dir", "log-max-bytes", "receipt-memory", "snapshot-every", "snapshot-pause", "key-expiring", "listen", "http", "insecure", "unsafe-lazy-sync", "allow-http-endpoints", "allow-endpoint-net")
 	withDefault(flags, "receipt-memory", "an eighth of the machine's memory")
 	withDefault(flags, "log-max-bytes", "44 % of the volume, or what it was")
 	return c
@@ -139,3 +141,43 @@ func (p *prefixes) String() string {
 
 // Type implements pflag.Value.
 func (p *prefixes) Type() string { return "CIDR" }
+
+// notices is a flag with durations before a key's expiry, separated by commas. None, as
+// an empty text, is no notice at all.
+type notices []time.Duration
+
+// Set implements pflag.Value.
+func (n *notices) Set(text string) error {
+	list := []time.Duration{}
+	if text != "" && text != "none" {
+		for one := range strings.SplitSeq(text, ",") {
+			d, err := time.ParseDuration(strings.TrimSpace(one))
+			if err != nil {
+				return fmt.Errorf("%q is not a duration such as 168h", one)
+			}
+			list = append(list, d)
+		}
+	}
+	*n = list
+	return ledger.CheckNotices(list)
+}
+
+// String implements pflag.Value.
+func (n *notices) String() string {
+	if len(*n) == 0 {
+		return "none"
+	}
+	texts := make([]string, len(*n))
+	for i, d := range *n {
+		texts[i] = d.String()
+		for _, zero := range []string{"m0s", "h0m"} {
+			if strings.HasSuffix(texts[i], zero) {
+				texts[i] = strings.TrimSuffix(texts[i], zero[1:])
+			}
+		}
+	}
+	return strings.Join(texts, ",")
+}
+
+// Type implements pflag.Value.
+func (n *notices) Type() string { return "DURATIONS" }

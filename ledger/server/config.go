@@ -55,6 +55,10 @@ type Config struct {
 	// SealKey is the seal key in hexadecimal or base64, 32 bytes. Empty: the file seal.key.
 	SealKey string
 
+	// KeyExpiring is how long before a key's expiry the event key.expiring tells of it: at
+	// most 5 durations from 1ms to 8760h. Nil: 168h and 24h; empty: never.
+	KeyExpiring []time.Duration
+
 	// SnapshotEvery is how many commits and events (their sum) the log goes on after a
 	// snapshot of the state before the next one is made; no fewer than there are accounts.
 	// Default 200,000.

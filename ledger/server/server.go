@@ -17,6 +17,7 @@ import (
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger"
 	"github.com/keyledger/keyledger/ledger/service"
 	"github.com/keyledger/keyledger/ledger/writer"
 	"github.com/keyledger/keyledger/webhooks"
@@ -60,6 +61,9 @@ func Open(cfg Config) (*Server, error) {
 }
 
 func (s *Server) open() (err error) {
+	if err := ledger.CheckNotices(s.cfg.KeyExpiring); err != nil {
+		return fmt.Errorf("KeyExpiring: %w", err)
+	}
 	if s.dir, err = openDataDir(s.cfg.DataDir); err != nil {
 		return err
 	}
@@ -126,8 +130,8 @@ func (s *Server) openLog() error {
 	s.writer = writer.New(writer.Config{
 		Log: s.cfg.WrapLog(log), Tail: s.tail, Partition: partition, Logger: s.cfg.Logger,
 		Dir: s.dir.path, Witnesses: s.witnesses, Storage: s.usage, Clock: s.cfg.Clock, Unrecorded: s.observe,
-		MaxReceipts: int(s.cfg.ReceiptMemory / writer.ReceiptBytes),
-		Snapshots:   snapshots, SnapshotEvery: s.cfg.SnapshotEvery, SnapshotPause: s.cfg.SnapshotPause,
+		Notices: s.cfg.KeyExpiring, MaxReceipts: int(s.cfg.ReceiptMemory / writer.ReceiptBytes),
+		Snapshots: snapshots, SnapshotEvery: s.cfg.SnapshotEvery, SnapshotPause: s.cfg.SnapshotPause,
 	})
 	return nil
 }

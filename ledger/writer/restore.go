@@ -65,9 +65,16 @@ func (w *Writer) restore(ctx context.Context, list []store.Snapshot) store.Chain
 			"bytes", list[i].Bytes, "took_ms", time.Since(began).Milliseconds())
 		return l.base
 	}
-	w.state, w.receipts, w.stamps = ledger.NewState(), newReceipts(w.cfg.MaxReceipts), nil
+	w.state, w.receipts, w.stamps = w.newState(), newReceipts(w.cfg.MaxReceipts), nil
 	w.snapshots.from = store.Chain{}
 	return store.Chain{Partition: w.cfg.Partition}
+}
+
+// newState returns the state of an empty log.
+func (w *Writer) newState() *ledger.State {
+	st := ledger.NewState()
+	st.Notices = w.cfg.Notices
+	return st
 }
 
 // load reads one snapshot.
@@ -75,7 +82,7 @@ func (w *Writer) load(ctx context.Context, s *store.Snapshot) (*loaded, error) {
 	if s.Err != nil {
 		return nil, s.Err
 	}
-	r := newSnapshotReader(w.cfg.MaxReceipts, func(base store.Chain) error { return w.standsOnLog(ctx, base) })
+	r := newSnapshotReader(w.newState(), w.cfg.MaxReceipts, func(base store.Chain) error { return w.standsOnLog(ctx, base) })
 	if err := w.cfg.Snapshots.Read(ctx, s.ID, r.feed); err != nil {
 		return nil, err
 	}

@@ -117,9 +117,10 @@ type snapshotReader struct {
 	count  uint64 // accounts
 }
 
-func newSnapshotReader(maxReceipts int, accept func(store.Chain) error) *snapshotReader {
+// newSnapshotReader reads into a state, which is empty.
+func newSnapshotReader(st *ledger.State, maxReceipts int, accept func(store.Chain) error) *snapshotReader {
 	return &snapshotReader{
-		loaded: loaded{state: ledger.NewState(), receipts: newReceipts(maxReceipts), stamps: map[string]uint64{}},
+		loaded: loaded{state: st, receipts: newReceipts(maxReceipts), stamps: map[string]uint64{}},
 		accept: accept, sum: sha256.New(),
 	}
 }

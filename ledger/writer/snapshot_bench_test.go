@@ -74,7 +74,7 @@ func BenchmarkRestore(b *testing.B) {
 	const accounts = 100_000
 	content := walked(populated(accounts, 1))
 	for b.Loop() {
-		r := newSnapshotReader(accounts, func(store.Chain) error { return nil })
+		r := newSnapshotReader(ledger.NewState(), accounts, func(store.Chain) error { return nil })
 		for rest := content; len(rest) > 0; {
 			n := min(len(rest), snapshotChunkBytes)
 			if err := r.feed(rest[:n]); err != nil {
@@ -104,7 +104,7 @@ func FuzzSnapshot(f *testing.F) {
 		sum := sha256.Sum256(content)
 		content = append(content, sum[:]...)
 		cut = min(max(cut, 0), len(content))
-		r := newSnapshotReader(10, func(store.Chain) error { return nil })
+		r := newSnapshotReader(ledger.NewState(), 10, func(store.Chain) error { return nil })
 		for _, piece := range [][]byte{content[:cut], content[cut:]} {
 			if err := r.feed(piece); err != nil {
 				return
@@ -116,7 +116,7 @@ func FuzzSnapshot(f *testing.F) {
 		// What was accepted can be written and read again, to the same.
 		w := New(Config{})
 		w.state, w.receipts, w.chain, w.sent = r.state, r.receipts, r.base, r.base
-		again := newSnapshotReader(10, func(store.Chain) error { return nil })
+		again := newSnapshotReader(ledger.NewState(), 10, func(store.Chain) error { return nil })
 		if err := again.feed(walked(w)); err != nil {
 			t.Fatalf("what was read is written as what cannot be read: %v", err)
 		}

@@ -378,7 +378,7 @@ func TestFramesThatDoNotFit(t *testing.T) {
 	footer := func(accounts, sequence uint64) []byte { return footerOf(accounts, sequence, base) }
 	read := func(parts ...[]byte) error {
 		b := remade(append(bytes.Join(parts, nil), make([]byte, sha256.Size)...), func(b []byte) []byte { return b })
-		r := newSnapshotReader(10, func(store.Chain) error { return nil })
+		r := newSnapshotReader(ledger.NewState(), 10, func(store.Chain) error { return nil })
 		return errors.Join(r.feed(b), r.finish())
 	}
 	if err := read(head, frame(frameReceipts, "acme", ""), frame(frameAccount, uint64(6), acme, ""), footer(1, 6)); err != nil {

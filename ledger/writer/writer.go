@@ -52,6 +52,10 @@ type Config struct {
 	// block nor keep what it gets. Nil: nobody is told.
 	Unrecorded func(a *ledger.Authorize, answer *ledger.Answer, at events.Time)
 
+	// Notices is how long before a key's expiry key.expiring tells of it, as
+	// ledger.CheckNotices takes it. Nil: ledger.DefaultNotices; empty: never.
+	Notices []time.Duration
+
 	// AppendTimeout is how long an append may take before its outcome counts as unknown.
 	// Default 2 s.
 	AppendTimeout time.Duration
