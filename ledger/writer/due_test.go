@@ -3,6 +3,7 @@ package writer
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -162,5 +163,58 @@ func TestTimerWaitsForTheClock(t *testing.T) {
 	awaitExpired(t, f, 1)
 	if err := f.end(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// keyEvents are the types of what happened to keys, in the order of the log.
+func keyEvents(t *testing.T, log store.Log) (types []string) {
+	for _, c := range stored(t, log) {
+		for _, entry := range c.Entries {
+			for _, e := range entry.Events {
+				if _, ok := e.Data.(*events.Key); ok {
+					types = append(types, e.Type)
+				}
+			}
+		}
+	}
+	return types
+}
+
+// TestNoticesOfTheOperator: a writer gives the notices it was told to give, one that
+// starts from a snapshot too; with none it gives none.
+func TestNoticesOfTheOperator(t *testing.T) {
+	given := func(list ...time.Duration) func(*Config) {
+		return func(cfg *Config) { cfg.Notices = append([]time.Duration{}, list...) }
+	}
+	for _, row := range []struct {
+		name    string
+		notices func(*Config)
+		want    []string
+	}{
+		{"its own", given(time.Hour, 2*time.Hour), []string{"key.created", "key.expiring", "key.expiring", "key.expired"}},
+		{"none", given(), []string{"key.created", "key.expired"}},
+		{"the ledger's", func(*Config) {}, []string{"key.created", "key.expiring", "key.expired"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			log, c, snaps := new(store.Memory), newClock(), new(store.MemorySnapshots)
+			f := snapping(t, log, c, snaps, row.notices)
+			createKeys(f, 1, 25*time.Hour)
+			f.until("a snapshot", func() bool { return f.w.Stats().Snapshot != nil })
+			for _, wait := range []time.Duration{23 * time.Hour, time.Hour, time.Hour} {
+				if err := f.end(); err != nil {
+					t.Fatal(err)
+				}
+				c.advance(wait)
+				f = snapping(t, log, c, snaps, row.notices)
+				f.must("acme", "account.enable_environment", &ledger.EnableEnvironment{Environment: events.Live})
+				f.must("acme", "account.disable_environment", &ledger.DisableEnvironment{Environment: events.Live})
+			}
+			if err := f.end(); err != nil {
+				t.Fatal(err)
+			}
+			if got := keyEvents(t, log); !slices.Equal(got, row.want) {
+				t.Errorf("%v, want %v", got, row.want)
+			}
+		})
 	}
 }
