@@ -81,6 +81,7 @@ func TestAuthorizeProducts(t *testing.T) {
 	some := with(ready, Do("account.set_products", `{"environment":"test","products":["maps","payments"]}`))
 	star := Do("key.create", `{"environment":"test","name":"r","kind":"restricted","permissions":["maps:*"]}`)
 	readOnly := Do("key.create", `{"environment":"test","name":"r","read_only":true}`)
+	both := Do("key.create", `{"environment":"test","name":"r","kind":"restricted","read_only":true,"permissions":["maps:*","payments:write"]}`)
 	spent := []string{"credit.debited"}
 	Run(t, []Case{
 		{"an empty sandbox takes any product", ready, Ask(`{"secret":"@secret1","product":"anything"}`), Then{Events: spent}},
@@ -94,8 +95,69 @@ func TestAuthorizeProducts(t *testing.T) {
 		{"a star of another product", with(ready, star), Ask(`{"secret":"@secret2","product":"map"}`), Then{Code: events.PermissionDenied}},
 		{"a read-only key reads", with(ready, readOnly), Ask(`{"secret":"@secret2","product":"maps","access":"read"}`), Then{Events: spent}},
 		{"a read-only key does not write", with(ready, readOnly), Ask(`{"secret":"@secret2","product":"maps"}`), Then{Code: events.PermissionDenied}},
+		{"a restricted and read-only key reads what it may", with(ready, both), Ask(`{"secret":"@secret2","product":"maps","access":"read"}`), Then{Events: spent}},
+		{"it does not write it", with(ready, both), Ask(`{"secret":"@secret2","product":"maps"}`), Then{Code: events.PermissionDenied}},
+		{"to write is not to read", with(ready, both), Ask(`{"secret":"@secret2","product":"payments","access":"read"}`), Then{Code: events.PermissionDenied}},
+		{"to read is not to write", with(ready, restricted), Ask(`{"secret":"@secret2","product":"payments"}`), Then{Code: events.PermissionDenied}},
+		{"a restricted key is bound by the account's products", with(some, star, Do("account.set_products", `{"environment":"test","products":["payments"]}`)),
+			Ask(`{"secret":"@secret2","product":"maps"}`), Then{Code: events.ProductNotEnabled}},
+		{"a product that comes later works at once", with(none, Do("account.set_products", `{"environment":"test","products":["maps"]}`)), Ask(`{"secret":"@secret1","product":"maps"}`), Then{Events: spent}},
 		{"a read-only key must name a product", with(ready, readOnly), Ask(`{"secret":"@secret2","access":"read"}`), Then{Code: events.PermissionDenied}},
 	})
+}
+
+// What an address has to do with an allowlist, before anything is taken.
+func TestAuthorizeAddresses(t *testing.T) {
+	for _, row := range []struct {
+		name, allowlist, ip string
+		allowed             bool
+	}{
+		{"an address of a range", "203.0.113.0/24", "203.0.113.255", true},
+		{"the address behind it", "203.0.113.0/24", "203.0.114.0", false},
+		{"a range that was given by an address in it", "203.0.113.77/24", "203.0.113.1", true},
+		{"an IPv6 range", "2001:db8::/32", "2001:db8:ffff::1", true},
+		{"the address behind it", "2001:db8::/32", "2001:db9::", false},
+		{"a single IPv6 address, in another spelling", "2001:db8::1", "2001:0DB8:0:0:0:0:0:1", true},
+		{"IPv4 as mapped IPv6", "203.0.113.0/24", "::ffff:203.0.113.1", true},
+		{"a range of mapped IPv6, and IPv4", "::ffff:203.0.113.0/120", "203.0.113.1", true},
+		{"all of IPv4, and IPv6", "0.0.0.0/0", "2001:db8::1", false},
+		{"all of IPv6, and IPv4", "::/0", "203.0.113.1", false},
+		{"all of IPv6, and mapped IPv4, which is IPv4", "::/0", "::ffff:203.0.113.1", false},
+		{"no address", "0.0.0.0/0", "", false},
+	} {
+		then := Then{Code: events.IPNotAllowed, Answer: `{"allowed":false,"cost":0}`}
+		if row.allowed {
+			then = Then{Events: []string{"credit.debited"}}
+		}
+		restrict := Do("key.update", `{"key":"@key1","ip_allowlist":["192.0.2.9/32","`+row.allowlist+`"]}`)
+		Run(t, []Case{{row.name + ": " + row.ip, with(ready, restrict), Ask(`{"secret":"@secret1","ip":"` + row.ip + `"}`), then}})
+	}
+}
+
+// A key may spend assets of its class, and credits.
+func TestAuthorizeAssetClass(t *testing.T) {
+	plan := func(asset string) Step {
+		return Do("account.set_plan", `{"plan":{"name":"p","price":{"asset":"`+asset+`","default":1},"assets":{"usd":{"class":"fiat"},"btc":{"class":"crypto"},"points":{}}}}`)
+	}
+	for class, may := range map[string]map[string]bool{
+		"any":    {"usd": true, "btc": true, "points": true, "unnamed": true},
+		"fiat":   {"usd": true, "btc": false, "points": true, "unnamed": true},
+		"crypto": {"usd": false, "btc": true, "points": true, "unnamed": true},
+	} {
+		for asset, allowed := range may {
+			given := []Step{opened, plan(asset), Do("credit.grant", `{"environment":"test","asset":"`+asset+`","amount":10}`),
+				Do("key.create", `{"environment":"test","name":"k","asset_class":"`+class+`"}`)}
+			then := Then{Code: events.PermissionDenied}
+			if allowed {
+				then = Then{Events: []string{"credit.debited"}}
+			}
+			Run(t, []Case{
+				{class + " key, " + asset, given, Ask(`{"secret":"@secret1"}`), then},
+				{class + " key, " + asset + ", free", given, Ask(`{"secret":"@secret1","cost":0}`), Then{Code: then.Code}},
+				{class + " key, " + asset + ", by debit", given, Do("credit.debit", `{"environment":"test","asset":"`+asset+`","amount":1,"key":"@key1"}`), then},
+			})
+		}
+	}
 }
 
 func TestAuthorizeRate(t *testing.T) {

@@ -9,8 +9,9 @@ import (
 )
 
 var (
-	key     = Do("key.create", `{"environment":"test","name":"backend"}`)
-	liveKey = Do("key.create", `{"environment":"live","name":"backend"}`)
+	key        = Do("key.create", `{"environment":"test","name":"backend"}`)
+	restricted = Do("key.create", `{"environment":"test","name":"r","kind":"restricted","permissions":["payments:read"]}`)
+	liveKey    = Do("key.create", `{"environment":"live","name":"backend"}`)
 )
 
 func TestKey(t *testing.T) {
@@ -34,6 +35,14 @@ func TestKey(t *testing.T) {
 		{"no other asset class", []Step{opened}, Do("key.create", `{"environment":"test","name":"k","asset_class":"gold"}`), Then{Code: events.InvalidArgument}},
 		{"the plan's number of keys",
 			[]Step{opened, Do("account.set_plan", `{"plan":{"name":"p","max_keys":1}}`), key}, key, Then{Code: events.LimitExceeded}},
+		{"a plan that allows fewer takes none away",
+			[]Step{opened, key, key, Do("account.set_plan", `{"plan":{"name":"p","max_keys":1}}`)}, Ask(`{"secret":"@secret2","cost":0}`), Then{Answer: `{"allowed":true}`}},
+		{"but gives no more",
+			[]Step{opened, key, key, Do("account.set_plan", `{"plan":{"name":"p","max_keys":1}}`), Do("key.revoke", `{"key":"@key1"}`)}, key, Then{Code: events.LimitExceeded}},
+		{"expired and disabled keys count",
+			[]Step{opened, Do("account.set_plan", `{"plan":{"name":"p","max_keys":1}}`), key, Do("key.disable", `{"key":"@key1"}`)}, key, Then{Code: events.LimitExceeded}},
+		{"both environments count",
+			[]Step{opened, Do("account.set_plan", `{"plan":{"name":"p","max_keys":1}}`), liveKey}, key, Then{Code: events.LimitExceeded}},
 		{"a revoked key makes room",
 			[]Step{opened, Do("account.set_plan", `{"plan":{"name":"p","max_keys":1}}`), key, Do("key.revoke", `{"key":"@key1"}`)}, key, Then{Events: []string{"key.created"}}},
 	})
@@ -44,8 +53,11 @@ func TestKeysHaveALimit(t *testing.T) {
 	for range 1000 {
 		given = append(given, key)
 	}
+	more := append(given[:1000:1000], Do("account.set_plan", `{"plan":{"name":"p","max_keys":1001}}`), key)
 	Run(t, []Case{
 		{"a 1,001st key", given, key, Then{Code: events.LimitExceeded}},
+		{"that a plan allows", more, key, Then{Events: []string{"key.created"}}},
+		{"a 1,002nd", append(more, key), key, Then{Code: events.LimitExceeded}},
 		{"the 1,000th key", given[:1000], key, Then{Events: []string{"key.created"}}},
 	})
 }
@@ -68,6 +80,16 @@ func TestKeyChanges(t *testing.T) {
 		{"a revoked key is not changed", append(have, Do("key.revoke", `{"key":"@key1"}`)), Do("key.update", `{"key":"@key1","name":"x"}`), Then{Code: events.FailedPrecondition}},
 		{"an unknown key", have, Do("key.disable", `{"key":"key_01ARZ3NDEKTSV4RRFFQ69G5FAV"}`), Then{Code: events.NotFound}},
 		{"no key id at all", have, Do("key.disable", `{"key":"backend"}`), Then{Code: events.InvalidArgument}},
+		{"other permissions work at once", []Step{opened, restricted, Do("key.update", `{"key":"@key1","permissions":["maps:read"]}`)},
+			Ask(`{"secret":"@secret1","product":"payments","access":"read","cost":0}`), Then{Code: events.PermissionDenied}},
+		{"no permissions permit nothing", []Step{opened, restricted, Do("key.update", `{"key":"@key1","permissions":[]}`)},
+			Ask(`{"secret":"@secret1","product":"payments","access":"read","cost":0}`), Then{Code: events.PermissionDenied}},
+		{"another allowlist works at once", append(have, Do("key.update", `{"key":"@key1","ip_allowlist":["192.0.2.1"]}`)), Ask(`{"secret":"@secret1","cost":0}`), Then{Code: events.IPNotAllowed}},
+		{"none lets everybody in", append(have, Do("key.update", `{"key":"@key1","ip_allowlist":["192.0.2.1"]}`), Do("key.update", `{"key":"@key1","ip_allowlist":[]}`)),
+			Ask(`{"secret":"@secret1","cost":0}`), Then{Answer: `{"allowed":true}`}},
+		{"an expiry in the past", have, Do("key.update", `{"key":"@key1","expires_at":"2026-03-01T12:00:00Z"}`), Then{Code: events.InvalidArgument}},
+		{"an expiry in a millisecond", have, Do("key.update", `{"key":"@key1","expires_at":"2026-03-01T12:00:00.001Z"}`), Then{Events: []string{"key.updated"}}},
+		{"a kind stays what it is", have, Do("key.update", `{"key":"@key1","kind":"restricted"}`), Then{Code: events.InvalidArgument}},
 		{"a standard key gets no permissions", have, Do("key.update", `{"key":"@key1","permissions":["a:read"]}`), Then{Code: events.FailedPrecondition}},
 	})
 }
