@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -84,7 +85,7 @@ func TestFromACommandToAWebhook(t *testing.T) {
 	if got.Type != "dev.keyledger.credit.granted.v1" || got.Source != "/keyledger/acme" || got.Sequence != fmt.Sprintf("%020d", 1) {
 		t.Errorf("event %+v", got)
 	}
-	row := awaitDelivery(t, l, endpoint.Endpoint.ID)
+	row := awaitDelivery(t, l, endpoint.Endpoint.ID, 1)
 	if row.Status != "delivered" || row.Attempts != 2 || row.Event != got.ID || row.Type != "credit.granted" && row.Type != got.Type {
 		t.Errorf("delivery %+v of %s", row, reply.Position)
 	}
@@ -98,8 +99,9 @@ type delivery struct {
 	Attempts int    `json:"attempts"`
 }
 
-// awaitDelivery returns the endpoint's one delivery once it is settled and recorded.
-func awaitDelivery(t *testing.T, l *ledgertest.Ledger, endpoint string) delivery {
+// awaitDelivery returns the newest of an endpoint's n deliveries once all are settled and
+// recorded.
+func awaitDelivery(t *testing.T, l *ledgertest.Ledger, endpoint string, n int) delivery {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
 		reply, err := l.Query(t.Context(), "acme", "delivery.list", map[string]string{"endpoint": endpoint})
@@ -112,7 +114,8 @@ func awaitDelivery(t *testing.T, l *ledgertest.Ledger, endpoint string) delivery
 		if err := reply.Decode(&page); err != nil {
 			t.Fatal(err)
 		}
-		if len(page.Deliveries) == 1 && page.Deliveries[0].Status != "pending" {
+		pending := func(d delivery) bool { return d.Status == "pending" }
+		if len(page.Deliveries) == n && !slices.ContainsFunc(page.Deliveries, pending) {
 			return page.Deliveries[0]
 		}
 		if time.Now().After(deadline) {
@@ -205,20 +208,26 @@ func TestSecretsAreNowhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Authorize(t.Context(), &ledger.Authorize{Secret: key.Secret}); err != nil {
+	rotated, err := l.RotateKey(t.Context(), "acme", ledger.RotateKey{Key: key.Key.ID})
+	if err != nil {
 		t.Fatal(err)
+	}
+	for _, secret := range []string{key.Secret, rotated.Secret} {
+		if _, err := l.Authorize(t.Context(), &ledger.Authorize{Secret: secret}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := hooks.Wait(ctx, func(receiver.Totals) bool { return len(hooks.Events("/acme")) == 1 }); err != nil {
+	if err := hooks.Wait(ctx, func(receiver.Totals) bool { return len(hooks.Events("/acme")) == 2 }); err != nil {
 		t.Fatal(err)
 	}
-	awaitDelivery(t, l, endpoint.Endpoint.ID)
+	awaitDelivery(t, l, endpoint.Endpoint.ID, 2)
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(endpoint.Secret, "whsec_"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := []string{key.Secret, key.Secret[20:60], endpoint.Secret, strings.TrimPrefix(endpoint.Secret, "whsec_"), string(raw), "header-value-123", "query-token-456"}
+	secrets := []string{key.Secret, key.Secret[20:60], rotated.Secret, rotated.Secret[35:75], endpoint.Secret, strings.TrimPrefix(endpoint.Secret, "whsec_"), string(raw), "header-value-123", "query-token-456"}
 	seen := 0
 	for name, text := range everything(t, l) {
 		seen++
