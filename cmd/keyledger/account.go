@@ -14,10 +14,13 @@ func accountCommand(a *app) *cobra.Command {
 		Short:   "Open accounts and set what they may do",
 		Example: "  keyledger account open acme --name \"Acme Inc.\"\n  keyledger account list",
 	},
-		accountOpen(a),
+		accountOpen(a), accountUpdate(a),
 		accountReason(a, "suspend", "Refuse an account's requests until it is resumed", "account.suspend"),
 		accountReason(a, "resume", "Let a suspended account work again", "account.resume"),
-		accountSetProducts(a), accountEnable(a), accountSetPlan(a), accountGet(a), accountList(a),
+		accountClose(a), accountSetProducts(a),
+		accountEnvironment(a, "enable-environment", "Let an account use an environment: test or live", "account.enable_environment"),
+		accountEnvironment(a, "disable-environment", "Refuse all requests in an environment: test or live", "account.disable_environment"),
+		accountSetPlan(a), accountGet(a), accountList(a),
 	)
 }
 
@@ -74,14 +77,14 @@ func accountSetProducts(a *app) *cobra.Command {
 	return withID(c)
 }
 
-func accountEnable(a *app) *cobra.Command {
+func accountEnvironment(a *app, use, short, verb string) *cobra.Command {
 	return withID(a.verb(&cobra.Command{
-		Use:     "enable-environment ACCOUNT ENVIRONMENT",
-		Short:   "Let an account use an environment: test or live",
-		Example: "  keyledger account enable-environment acme live",
+		Use:     use + " ACCOUNT ENVIRONMENT",
+		Short:   short,
+		Example: "  keyledger account " + use + " acme live",
 		Args:    arguments("ACCOUNT", "ENVIRONMENT"),
 	}, func(cmd *cobra.Command, args []string) error {
-		return a.command(cmd, args[0], "account.enable_environment", ledger.EnableEnvironment{Environment: args[1]}, a.showAccount)
+		return a.command(cmd, args[0], verb, map[string]string{"environment": args[1]}, a.showAccount)
 	}))
 }
 
@@ -98,13 +101,14 @@ func accountGet(a *app) *cobra.Command {
 
 func accountList(a *app) *cobra.Command {
 	var page pageFlags
+	var status string
 	c := a.verb(&cobra.Command{
 		Use:     "list",
 		Short:   "List accounts",
-		Example: "  keyledger account list --limit 500",
+		Example: "  keyledger account list --status closed --limit 500",
 		Args:    arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
-		return a.query(cmd, "_", "account.list", page.body(nil), func(reply *client.Reply) error {
+		return a.query(cmd, "_", "account.list", page.body(map[string]string{"status": status}), func(reply *client.Reply) error {
 			var out struct {
 				Accounts   []events.Account `json:"accounts"`
 				NextCursor *string          `json:"next_cursor"`
@@ -118,6 +122,7 @@ func accountList(a *app) *cobra.Command {
 			})
 		})
 	})
+	c.Flags().StringVar(&status, "status", "", "only those active, suspended or closed")
 	page.add(c)
 	return c
 }
@@ -134,6 +139,13 @@ func (a *app) showAccount(reply *client.Reply) error {
 		t.row("test", environmentLine(x.Environments.Test, "any"))
 		t.row("live", environmentLine(x.Environments.Live, "none"))
 		t.row("plan", planLine(x.Plan))
+		if len(x.Thresholds) > 0 {
+			texts := make([]string, len(x.Thresholds))
+			for i := range texts {
+				texts[i] = thresholdText(x.Thresholds[i])
+			}
+			t.row("told below", list(texts, "-"))
+		}
 		t.row("opened", x.CreatedAt)
 	})
 }

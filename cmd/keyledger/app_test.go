@@ -139,6 +139,13 @@ func TestServeEnvironment(t *testing.T) {
 	if got := c.Flags().Lookup("insecure").Value.String(); got != "true" {
 		t.Errorf("insecure: %s", got)
 	}
+	for text, want := range map[string]string{"none": "none", "90m, 168h": "1h30m,168h", "90s": "1m30s", "10m": "10m", "100ms": "100ms"} {
+		t.Setenv("KEYLEDGER_KEY_EXPIRING", text)
+		c := serveCommand(new(app))
+		if err := applyEnvironment(c.Flags()); err != nil || c.Flags().Lookup("key-expiring").Value.String() != want {
+			t.Errorf("notices %s: %s, %v", text, c.Flags().Lookup("key-expiring").Value, err)
+		}
+	}
 	t.Setenv("KEYLEDGER_ALLOW_ENDPOINT_NET", "10.1")
 	var usage *usageError
 	if err := applyEnvironment(serveCommand(new(app)).Flags()); !errors.As(err, &usage) || !strings.Contains(err.Error(), "KEYLEDGER_ALLOW_ENDPOINT_NET") {

@@ -16,10 +16,10 @@ import (
 func keyCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "key",
-		Short:   "Create, restrict and revoke API keys",
+		Short:   "Create, restrict, rotate and revoke API keys",
 		Example: "  keyledger key create acme --name backend --environment test\n  keyledger key list acme",
 	},
-		keyCreate(a), keyUpdate(a),
+		keyCreate(a), keyUpdate(a), keyRotate(a),
 		keyReason(a, "disable", "Refuse a key's requests until it is enabled", "key.disable"),
 		keyReason(a, "enable", "Let a disabled key work again", "key.enable"),
 		keyRevoke(a), keyGet(a), keyList(a),
@@ -60,13 +60,7 @@ func keyCreate(a *app) *cobra.Command {
 		if body.Metadata, err = parseObject("metadata", f.metadata); err != nil {
 			return err
 		}
-		return a.command(cmd, args[0], "key.create", body, func(reply *client.Reply) error {
-			var out client.NewKey
-			return a.show(reply, &out, func(t *table) {
-				keyRows(t, out.Key)
-				t.secret(out.Secret)
-			})
-		})
+		return a.command(cmd, args[0], "key.create", body, a.showNewKey)
 	})
 	f.add(c)
 	environmentFlag(c, &body.Environment)
@@ -82,7 +76,7 @@ func keyUpdate(a *app) *cobra.Command {
 	c := a.verb(&cobra.Command{
 		Use:   "update ACCOUNT KEY",
 		Short: "Change a key's name, restrictions, expiry or metadata",
-		Long:  "Change a key. Only what is given changes. An empty --ip or --permission takes all away; --expires never takes the expiry away.",
+		Long:  "Change a key. Only what is given changes, and works at once. An empty --ip or --permission takes all away; --expires never takes the expiry away.",
 		Example: `  keyledger key update acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --ip 203.0.113.0/24 --ip 2001:db8::/32
   keyledger key update acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --expires never`,
 		Args: arguments("ACCOUNT", "KEY"),
@@ -129,6 +123,25 @@ func (f *keyFlags) update(cmd *cobra.Command, key string) (*ledger.UpdateKey, er
 		body.Metadata = events.Some(object)
 	}
 	return body, nil
+}
+
+func keyRotate(a *app) *cobra.Command {
+	body := ledger.RotateKey{}
+	c := a.verb(&cobra.Command{
+		Use:   "rotate ACCOUNT KEY",
+		Short: "Give a key a new secret and show it, once",
+		Long: `Give a key a new secret. It stays the same key, with its restrictions and balance. The old
+secret works on until the grace ends, or the key's expiry comes; of two old ones only the
+newer works. After a leak take --grace 0: the old secret is refused at once.`,
+		Example: `  keyledger key rotate acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB
+  keyledger key rotate acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --grace 0`,
+		Args: arguments("ACCOUNT", "KEY"),
+	}, func(cmd *cobra.Command, args []string) error {
+		body.Key = args[1]
+		return a.command(cmd, args[0], "key.rotate", body, a.showNewKey)
+	})
+	c.Flags().StringVar(&body.Grace, "grace", "24h", "`DURATION` that the old secret works on, at most 720h")
+	return withID(c)
 }
 
 func keyReason(a *app, use, short, verb string) *cobra.Command {
@@ -231,6 +244,15 @@ func (a *app) showKey(reply *client.Reply) error {
 	return a.show(reply, &out, func(t *table) { keyRows(t, &out.Key) })
 }
 
+// showNewKey shows a key with its secret, which is told this once.
+func (a *app) showNewKey(reply *client.Reply) error {
+	var out client.NewKey
+	return a.show(reply, &out, func(t *table) {
+		keyRows(t, out.Key)
+		t.secret(out.Secret)
+	})
+}
+
 func keyRows(t *table, k *events.Key) {
 	t.row("key", k.ID)
 	t.row("account", k.Account)
@@ -257,4 +279,8 @@ func keyRows(t *table, k *events.Key) {
 	t.row("last used", used)
 	t.row("shown as", k.Prefix)
 	t.row("created", k.CreatedAt)
+	if k.RotatedAt != 0 {
+		t.row("rotated", k.RotatedAt)
+		t.row("old secret until", when(k.OldSecretUntil, "-"))
+	}
 }
