@@ -47,7 +47,9 @@ func TestAccountQueries(t *testing.T) {
 	same(t, empty, `{"accounts":[],"next_cursor":null}`)
 
 	opened := h.account("acme")
-	h.commit(opened, h.account("beta"))
+	gone := h.account("gone")
+	h.commit(opened, h.account("beta"), gone)
+	h.commit(changed(gone, "account.closed", func(a *events.Account) { a.Status = events.Closed }))
 	h.commit(changed(opened, "account.suspended", func(a *events.Account) { a.Status, a.Reason = events.Suspended, "unpaid" }))
 	wait(t, v, h.chain.Sequence)
 
@@ -63,7 +65,7 @@ func TestAccountQueries(t *testing.T) {
 	type list struct {
 		Accounts []events.Account
 	}
-	for status, want := range map[string]string{"": "acme beta", "active": "beta", "suspended": "acme"} {
+	for status, want := range map[string]string{"": "acme beta gone", "active": "beta", "suspended": "acme", "closed": "gone"} {
 		var ids []string
 		for _, a := range into[list](t, v, "account.list", "_", fmt.Sprintf(`{"status":%q}`, status)).Accounts {
 			ids = append(ids, a.ID)
