@@ -102,6 +102,10 @@ func (v *verdicts) check(t *testing.T, log store.Log) {
 				o.balance = d.Balance.Available
 			case *events.Debited:
 				o.balance = d.Balance.Available
+			case *events.Alert: // an answer bears its entry's last position
+				o.balance = inLog[e.CommandID].balance
+				inLog[e.CommandID] = o
+				return nil
 			default:
 				return nil // of the preparation
 			}
