@@ -1,7 +1,7 @@
 package events
 
 import (
-	"fmt"
+	"errors"
 	"strings"
 	"time"
 )
@@ -93,14 +93,24 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	if len(b) < 2 || b[0] != '"' {
-		return fmt.Errorf("expected an RFC 3339 time such as \"2026-01-31T12:00:00Z\"")
+		return errNoTime
 	}
-	text := string(b[1 : len(b)-1])
+	parsed, err := ParseTime(string(b[1 : len(b)-1]))
+	if err == nil {
+		*t = parsed
+	}
+	return err
+}
+
+var errNoTime = errors.New("expected an RFC 3339 time such as \"2026-01-31T12:00:00Z\"")
+
+// ParseTime reads an RFC 3339 time in any zone, in the years 1970 to 9999. What is finer
+// than a millisecond is cut off.
+func ParseTime(text string) (Time, error) {
 	std, err := time.Parse(time.RFC3339Nano, text)
 	// time.Parse also takes an hour of one digit and a comma before the fraction.
 	if err != nil || text[13] != ':' || strings.Contains(text, ",") || std.Year() > 9999 || std.UnixMilli() <= 0 {
-		return fmt.Errorf("expected an RFC 3339 time such as \"2026-01-31T12:00:00Z\"")
+		return 0, errNoTime
 	}
-	*t = At(std)
-	return nil
+	return At(std), nil
 }

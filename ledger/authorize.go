@@ -1,7 +1,7 @@
 package ledger
 
 import (
-	"crypto/subtle"
+	"crypto/sha256"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -14,7 +14,11 @@ import (
 // Authorize is one item of keyledger.authorize: may this key do this, and take the
 // credits.
 type Authorize struct {
-	Secret    string `json:"secret"`
+	Secret    string `json:"secret,omitzero"`
+	Key       string `json:"key,omitzero"`       // a signing key's request, instead of a secret
+	Message   string `json:"message,omitzero"`   // what was signed with signed_at
+	Signature string `json:"signature,omitzero"` // ed25519, in base64: see SignedBytes
+	SignedAt  string `json:"signed_at,omitzero"` // RFC 3339, as it was signed
 	ID        string `json:"id,omitzero"`
 	Product   string `json:"product,omitzero"`
 	Access    string `json:"access,omitzero"`
@@ -23,10 +27,12 @@ type Authorize struct {
 	Units     *int64 `json:"units,omitzero"`
 	Reference string `json:"reference,omitzero"`
 
-	secret Secret
-	known  bool // the secret is well-formed and its checksum good
-	ip     netip.Addr
-	old    bool // the secret is the one before the newest
+	secret    Secret
+	known     bool       // the secret is well-formed and its checksum good
+	placed    bool       // whose it is was told by Place
+	signature *signature // nil for a secret
+	ip        netip.Addr
+	old       bool // the secret is the one before the newest
 }
 
 // Answer is the answer to one Authorize. A refusal is an answer. Position, Replayed and
@@ -34,7 +40,7 @@ type Authorize struct {
 type Answer struct {
 	Allowed     bool        `json:"allowed"`
 	Code        events.Code `json:"code"`
-	Message     string      `json:"message,omitzero"` // of invalid_argument
+	Message     string      `json:"message,omitzero"` // where the code does not say it all
 	Account     string      `json:"account,omitzero"`
 	Environment string      `json:"environment,omitzero"`
 	Key         string      `json:"key,omitzero"`
@@ -52,6 +58,14 @@ func (a *Authorize) Member(name []byte, v events.Scalar) bool {
 	switch string(name) {
 	case "secret":
 		return v.String(&a.Secret)
+	case "key":
+		return v.String(&a.Key)
+	case "message":
+		return v.String(&a.Message)
+	case "signature":
+		return v.String(&a.Signature)
+	case "signed_at":
+		return v.String(&a.SignedAt)
 	case "id":
 		return v.String(&a.ID)
 	case "product":
@@ -77,7 +91,7 @@ func (a *Authorize) Reset() { *a = Authorize{} }
 // secret is no mistake of form: it gets the same answer as an unknown one.
 func (a *Authorize) Validate() *events.Error {
 	var check checks
-	check.that(a.Secret != "", "secret is required")
+	a.identify(&check)
 	check.that(a.Product == "" || events.ValidName(a.Product), "product must be 1 to 64 of a-z 0-9 _ -")
 	if a.Access == "" {
 		a.Access = events.Write
@@ -91,34 +105,34 @@ func (a *Authorize) Validate() *events.Error {
 	check.that(a.Cost == nil || *a.Cost >= 0 && *a.Cost <= MaxAmount, "cost must be a whole number from 0 to %d", int64(MaxAmount))
 	check.that(a.Units == nil || *a.Units >= 1 && *a.Units <= MaxAmount, "units must be a whole number from 1 to %d", int64(MaxAmount))
 	check.text("reference", a.Reference, 0, maxReferenceChars)
-	a.secret, a.known = ParseSecret(a.Secret)
 	return check.err
 }
 
-// Slot is the routing slot that the secret names, false where no such secret was ever
-// given out.
-func (a *Authorize) Slot() (uint16, bool) { return a.secret.Slot, a.known }
-
-// Find returns the key whose secret this is at now, nil for an unknown, malformed or wrong
-// one. Hashes are compared in constant time. A rotated key's old secret is found too, up to
-// the end of the grace.
-func (a *Authorize) Find(st *State, now events.Time) *Key {
-	if !a.known {
-		return nil
+// identify reads who asks. A secret is hashed here, once.
+func (a *Authorize) identify(check *checks) {
+	if a.Key != "" || a.Message != "" || a.Signature != "" || a.SignedAt != "" {
+		a.signing(check)
+		return
 	}
-	k := st.keys[a.secret.KeyID]
-	if k == nil {
-		return nil
+	check.that(a.Secret != "", "secret is required, or of a signing key: key, message, signature and signed_at")
+	if a.secret, a.known = ParseSecret(a.Secret); a.known {
+		return
 	}
-	if subtle.ConstantTimeCompare(k.hash[:], a.secret.Hash[:]) == 1 {
-		return k
+	check.that(len(a.Secret) <= maxSecretBytes, "secret has more than %d bytes, the most there may be", maxSecretBytes)
+	if check.err == nil {
+		a.secret.Hash = sha256.Sum256([]byte(a.Secret))
 	}
-	if k.knowsOldSecret(now) && subtle.ConstantTimeCompare(k.more.oldHash[:], a.secret.Hash[:]) == 1 {
-		a.old = true
-		return k
-	}
-	return nil
 }
+
+// Slot is the routing slot of the account that asks, as the secret says or Place told,
+// false where that is not known: nobody has such a secret.
+func (a *Authorize) Slot() (uint16, bool) { return a.secret.Slot, a.known || a.placed }
+
+// SecretHash is the SHA-256 of the secret; zero where the request is signed.
+func (a *Authorize) SecretHash() [32]byte { return a.secret.Hash }
+
+// Place tells the slot of a request whose secret does not say it.
+func (a *Authorize) Place(slot uint16) { a.secret.Slot, a.placed = slot, true }
 
 // Decide makes the whole decision for the key that Find found, in the order of the wire
 // contract; nothing is taken unless all passes. There are no events where nothing is to be
@@ -128,9 +142,11 @@ func (a *Authorize) Decide(st *State, k *Key, commandID ulid.ULID, now events.Ti
 		return Answer{Code: events.KeyNotFound}, nil
 	}
 	account, words := k.account, k.words.Value()
-	out := Answer{Account: account.ID, Environment: words.environment, Key: k.id, SecretAge: events.CurrentSecret}
-	if a.old {
-		out.SecretAge = events.OldSecret
+	out := Answer{Account: account.ID, Environment: words.environment, Key: k.id, SecretAge: a.secretAge()}
+	if a.Signed() {
+		if out.Code, out.Message = a.refuseSignature(k, now); out.Code != events.OK {
+			return out, nil
+		}
 	}
 	if out.Code = a.refuse(k, &words, now); out.Code != events.OK {
 		return out, nil
@@ -155,6 +171,10 @@ func (a *Authorize) Decide(st *State, k *Key, commandID ulid.ULID, now events.Ti
 			out.Code = events.RateLimited
 			return out, nil
 		}
+	}
+	if cost > 0 && k.spent.full(now) {
+		out.Code, out.Message = events.RateLimited, errSpent
+		return out, nil
 	}
 	in := Input{State: st, AccountID: account.ID, Account: account, CommandID: commandID, Time: now}
 	var list []events.Event
@@ -181,7 +201,21 @@ func (a *Authorize) debit(k *Key, age string) events.Debit {
 	if a.Units != nil {
 		d.Units = *a.Units
 	}
+	if a.Signed() {
+		d.Signature, d.SignedAt = a.signature.name[:], a.signature.at
+	}
 	return d
+}
+
+// secretAge says which secret it is; a signature is made with none.
+func (a *Authorize) secretAge() string {
+	switch {
+	case a.Signed():
+		return ""
+	case a.old:
+		return events.OldSecret
+	}
+	return events.CurrentSecret
 }
 
 // refuse runs the checks that come before rate and credits.

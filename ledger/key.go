@@ -24,10 +24,11 @@ type CreateKey struct {
 	IPAllowlist []string      `json:"ip_allowlist"`
 	ExpiresAt   events.Time   `json:"expires_at"`
 	AssetClass  string        `json:"asset_class"`
+	PublicKey   string        `json:"public_key,omitzero"` // base64 of a signing key's public half
 	Metadata    events.Object `json:"metadata"`
 
 	KeyID  ulid.ULID `json:"-"` // made at the edge
-	Hash   [32]byte  `json:"-"` // SHA-256 of the secret
+	Hash   [32]byte  `json:"-"` // SHA-256 of the secret; zero for a signing key, which has none
 	Prefix string    `json:"-"` // SecretPrefix of it
 }
 
@@ -47,30 +48,41 @@ func (c *CreateKey) Validate() *events.Error {
 		c.AssetClass = events.Any
 	}
 	check.that(slices.Contains([]string{events.Any, events.Fiat, events.Crypto}, c.AssetClass), "asset_class must be any, fiat or crypto")
+	check.publicKey(c.PublicKey)
 	check.metadata(c.Metadata)
 	return check.err
 }
 
 // Decide implements Command.
 func (c *CreateKey) Decide(in *Input) (Decision, *events.Error) {
+	k, err := c.newKey(in)
+	if err != nil {
+		return Decision{}, err
+	}
+	return one(in, "key.created", k.Environment, k.ID, k)
+}
+
+// newKey is the key that is to be made, unless its expiry or the number of the account's
+// keys is against it.
+func (c *CreateKey) newKey(in *Input) (*events.Key, *events.Error) {
 	if c.ExpiresAt != 0 && c.ExpiresAt <= in.Time {
-		return Decision{}, errExpiryPast(c.ExpiresAt)
+		return nil, errExpiryPast(c.ExpiresAt)
 	}
 	limit := maxKeys
 	if p := in.Account.Plan; p != nil && p.MaxKeys > 0 {
 		limit = int(p.MaxKeys)
 	}
 	if in.Account.live >= limit {
-		return Decision{}, events.Errorf(events.LimitExceeded, "account %s has %d keys, the most it may have; revoke one first", in.AccountID, limit).
+		return nil, events.Errorf(events.LimitExceeded, "account %s has %d keys, the most it may have; revoke one first", in.AccountID, limit).
 			With("limit", limit)
 	}
-	id := keyIDPrefix + c.KeyID.String()
-	return one(in, "key.created", c.Environment, id, &events.Key{
-		ID: id, Account: in.AccountID, Environment: c.Environment, Name: c.Name, Kind: c.Kind, Status: events.Active,
+	public, _ := decodePublicKey(c.PublicKey) // by Validate
+	return &events.Key{
+		ID: keyIDPrefix + c.KeyID.String(), Account: in.AccountID, Environment: c.Environment, Name: c.Name, Kind: c.Kind, Status: events.Active,
 		Permissions: sortedUnique(c.Permissions), ReadOnly: c.ReadOnly, IPAllowlist: c.IPAllowlist, ExpiresAt: c.ExpiresAt,
 		AssetClass: c.AssetClass, Prefix: c.Prefix, CreatedAt: in.Time, Metadata: c.Metadata, Hash: c.Hash,
-		ExpirySetAt: setAt(c.ExpiresAt, in.Time),
-	})
+		ExpirySetAt: setAt(c.ExpiresAt, in.Time), PublicKey: public,
+	}, nil
 }
 
 // earlier returns the earlier of two times, of which 0 is never.
@@ -235,8 +247,19 @@ func (in *Input) key(id string) (*Key, *events.Error) {
 
 // key checks a key id's form.
 func (c *checks) key(id string) {
-	_, err := ulid.ParseStrict(strings.TrimPrefix(id, keyIDPrefix))
-	c.that(strings.HasPrefix(id, keyIDPrefix) && err == nil, "key must be a key id such as key_01J…")
+	_, err := ParseKeyID(id)
+	c.that(err == nil, "key must be a key id such as key_01J…")
+}
+
+var errNotKeyID = errors.New("not a key id")
+
+// ParseKeyID reads a key id: key_ and a ULID.
+func ParseKeyID(id string) (ulid.ULID, error) {
+	text, ok := strings.CutPrefix(id, keyIDPrefix)
+	if !ok {
+		return ulid.ULID{}, errNotKeyID
+	}
+	return ulid.ParseStrict(text)
 }
 
 // allowlist normalises CIDRs and single addresses: masked, IPv4-mapped IPv6 as IPv4,
@@ -294,7 +317,7 @@ func (in *Input) spendingKey(id, environment, asset string) (string, *events.Err
 }
 
 func (st *State) evolveKey(d *events.Key, eventType string) {
-	id, err := ulid.ParseStrict(strings.TrimPrefix(d.ID, keyIDPrefix))
+	id, err := ParseKeyID(d.ID)
 	a := st.accounts[d.Account]
 	if err != nil || a == nil {
 		return
@@ -313,27 +336,10 @@ func (st *State) evolveKey(d *events.Key, eventType string) {
 			a.live--
 		}
 		before = k.next(st.notices())
-		st.setForeign(k, false)
 	}
 	k.set(d, expired)
-	st.setForeign(k, true)
+	st.addForeign(k)
 	if at := k.next(st.notices()); at != 0 && at != before {
 		st.setDue(a, due{at: at, kind: dueKey, id: id})
-	}
-}
-
-// setForeign puts an imported key into the index by its secrets' hashes, or takes it out.
-func (st *State) setForeign(k *Key, in bool) {
-	if k.more == nil || !k.more.imported {
-		return
-	}
-	for _, hash := range [][32]byte{k.hash, k.more.oldHash} {
-		switch {
-		case hash == [32]byte{}:
-		case in:
-			st.foreign[hash] = k
-		default:
-			delete(st.foreign, hash)
-		}
 	}
 }

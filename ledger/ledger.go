@@ -80,6 +80,7 @@ var Commands = []struct {
 	{"account.disable_environment", Spec{New: func() Command { return new(DisableEnvironment) }, WhileSuspended: true}},
 	{"account.set_plan", Spec{New: func() Command { return new(SetPlan) }, WhileSuspended: true}},
 	{"key.create", Spec{New: func() Command { return new(CreateKey) }}},
+	{"key.import", Spec{New: func() Command { return new(ImportKey) }}},
 	{"key.update", Spec{New: func() Command { return new(UpdateKey) }, WhileSuspended: true}},
 	{"key.rotate", Spec{New: func() Command { return new(RotateKey) }}},
 	{"key.disable", Spec{New: func() Command { return new(DisableKey) }, WhileSuspended: true, WhileClosed: true}},

@@ -16,7 +16,10 @@ const (
 	maxPermissions      = 200
 	maxAllowlist        = 200
 	maxKeys             = 1000 // of an account, revoked ones not counted; a plan may say otherwise
-	maxEndpoints        = 50   // of an account, removed ones not counted
+	maxPrefixChars      = 32   // of an imported key, shown in place of its secret
+	maxSecretBytes      = 1024 // of a secret that is asked with: another system's may look like anything
+	maxMessageBytes     = 16 << 10
+	maxEndpoints        = 50 // of an account, removed ones not counted
 	maxURLBytes         = 2048
 	maxFilters          = 50
 	maxHeaders          = 20

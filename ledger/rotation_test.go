@@ -48,14 +48,20 @@ func TestRotateAnImportedKey(t *testing.T) {
 	if !ok || parsed.Environment != events.Live || parsed.Hash != d.Hash || d.Prefix != SecretPrefix(secret) || !d.Imported {
 		t.Errorf("the new secret is %+v of %+v", parsed, d)
 	}
-	k := st.keys[idOf(1)]
-	if d.OldHash != foreign || st.foreign[foreign] != k {
+	a := &Authorize{Secret: "another system's"}
+	if err := a.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if k := a.Find(st, now+3_599_999); k != st.keys[idOf(1)] || !a.old {
 		t.Errorf("the foreign secret is not known in its grace: %+v", d)
+	}
+	if a.Find(st, now+3_600_000) != nil {
+		t.Error("the foreign secret is known after its grace")
 	}
 	for _, e := range st.Due(now + 3_600_000) {
 		st.Evolve(&e)
 	}
-	if st.foreign[foreign] != nil || k.knowsOldSecret(now+3_600_000) {
-		t.Error("the foreign secret is known after its grace")
+	if a.Find(st, now+3_600_000) != nil {
+		t.Error("the foreign secret is known after it was retired")
 	}
 }

@@ -29,7 +29,10 @@ var errSection = errors.New("the section is damaged")
 //
 //	account    data of events.Account
 //	keys       list, sorted by id, revoked ones included, of: data of events.Key, and
-//	           whether key.expired was written for its expiry
+//	           whether key.expired was written for its expiry; of an imported one the
+//	           hash of its first secret (32 bytes); of a signing one the signatures that
+//	           paid, list in order of time of: slot of signed_at, sorted list of names
+//	           (16 bytes)
 //	balances   list, sorted by environment and asset, of: environment, asset, posted,
 //	           held, list of grants with something left in burn order: id (16 bytes),
 //	           remaining, expiry, priority; and of the allowance: amount, and unless
@@ -80,6 +83,7 @@ func (s *section) write(a *Account) {
 		s.data(k.data())
 		expired := k.words.Value().expired
 		s.Bool(&expired)
+		s.identity(k)
 	}
 	s.Len(len(a.balances))
 	for i := range a.balances {
@@ -130,6 +134,7 @@ func (s *section) read(a *Account) {
 		s.Bool(&expired)
 		k := &Key{account: a}
 		k.set(&d, expired)
+		s.identity(k)
 		if a.keys[i] = k; d.Status != events.Revoked {
 			a.live++
 		}
@@ -170,6 +175,17 @@ func (s *section) read(a *Account) {
 			s.Int(&amount)
 			a.more.refunded[id] = amount
 		}
+	}
+}
+
+// identity codes what imported and signing keys have besides their event's data.
+func (s *section) identity(k *Key) {
+	m := k.more
+	if m != nil && m.foreign != nil {
+		s.Fixed(m.foreign[:])
+	}
+	if m != nil && m.publicKey != nil {
+		s.spent(&k.spent)
 	}
 }
 
@@ -297,6 +313,9 @@ func (st *State) RestoreAccount(b []byte) (string, error) {
 		id, err := ulid.ParseStrict(strings.TrimPrefix(k.id, keyIDPrefix))
 		s.check(err == nil && k.id == keyIDPrefix+id.String() && st.keys[id] == nil, "a key's id is malformed or there already")
 		ids[i] = id
+		if k.more != nil && k.more.foreign != nil {
+			s.check(st.foreign[*k.more.foreign] == nil, "an imported secret is there already")
+		}
 	}
 	if s.err != nil {
 		return "", fmt.Errorf("read an account's section: %w", s.err)
@@ -304,7 +323,7 @@ func (st *State) RestoreAccount(b []byte) (string, error) {
 	st.addAccount(a)
 	for i, k := range a.keys {
 		st.keys[ids[i]] = k
-		st.setForeign(k, true)
+		st.addForeign(k)
 	}
 	st.setAllDue(a)
 	return a.ID, nil

@@ -22,7 +22,7 @@ type State struct {
 	accounts map[string]*Account
 	order    []*Account // in order of opening
 	keys     map[ulid.ULID]*Key
-	foreign  map[[32]byte]*Key // imported keys by the hash of each secret that works
+	foreign  map[[32]byte]*Key // imported keys, for ever, by the hash of the secret they came with
 	turns    turns             // which account has something due, and when
 
 	// Notices is how long before a key's expiry key.expiring tells of it, as CheckNotices
@@ -90,17 +90,19 @@ type Key struct {
 	hash                 [32]byte
 	bucket               bucket   // in memory only; full after a restart
 	more                 *moreKey // nil for most keys
+	spent                *spent   // nil but for a signing key that paid for something
 }
 
 // moreKey is what few keys have. It is never written to: a change makes a new one.
 type moreKey struct {
-	publicKey            []byte   // of a signing key
-	oldHash              [32]byte // of the secret before the newest
-	oldUntil             events.Time
-	rotatedAt            events.Time
-	expirySetAt          events.Time
-	notice               int64 // see events.Key
-	imported, hasOldHash bool
+	publicKey   []byte    // of a signing key
+	foreign     *[32]byte // hash of the secret it was imported with; nil: it was not
+	oldHash     [32]byte  // of the secret before the newest
+	oldUntil    events.Time
+	rotatedAt   events.Time
+	expirySetAt events.Time
+	notice      int64 // see events.Key
+	hasOldHash  bool
 }
 
 // keyWords are the members of a key that have few values: all keys share them.
@@ -119,7 +121,7 @@ func (k *Key) data() *events.Key {
 		Metadata: k.metadata, Hash: k.hash,
 	}
 	if m := k.more; m != nil {
-		d.PublicKey, d.Imported, d.RotatedAt, d.OldSecretUntil, d.OldHash = m.publicKey, m.imported, m.rotatedAt, m.oldUntil, m.oldHash
+		d.PublicKey, d.Imported, d.RotatedAt, d.OldSecretUntil, d.OldHash = m.publicKey, m.foreign != nil, m.rotatedAt, m.oldUntil, m.oldHash
 		d.ExpirySetAt, d.Notice = m.expirySetAt, m.notice
 	}
 	return d
@@ -141,10 +143,10 @@ func (k *Key) set(d *events.Key, expired bool) {
 	}
 	m := moreKey{
 		publicKey: d.PublicKey, oldHash: d.OldHash, oldUntil: d.OldSecretUntil, rotatedAt: d.RotatedAt,
-		expirySetAt: d.ExpirySetAt, notice: d.Notice, imported: d.Imported, hasOldHash: d.OldHash != [32]byte{},
+		expirySetAt: d.ExpirySetAt, notice: d.Notice, foreign: k.foreign(d), hasOldHash: d.OldHash != [32]byte{},
 	}
 	k.more = nil
-	if m.publicKey != nil || m.imported || m.hasOldHash || m.rotatedAt != 0 || m.oldUntil != 0 || m.expirySetAt != 0 || m.notice != 0 {
+	if m.publicKey != nil || m.foreign != nil || m.hasOldHash || m.rotatedAt != 0 || m.oldUntil != 0 || m.expirySetAt != 0 || m.notice != 0 {
 		k.more = &m
 	}
 }
@@ -168,6 +170,7 @@ func (st *State) evolveMoney(account string, data events.Data) {
 	switch d := data.(type) {
 	case *events.Debited:
 		st.moved(account, &d.Balance, d.Drawn, nil, false)
+		st.evolveSpent(&d.Debit)
 	case *events.Granted:
 		st.evolveGranted(account, d)
 	case *events.Refunded:

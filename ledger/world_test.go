@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strconv"
@@ -32,6 +34,30 @@ func secretOf(account, environment string, n uint64) string {
 	return NewSecret(environment, account, idOf(n), sha256.Sum256(fmt.Append(nil, "random", n)))
 }
 
+// signerOf is the private half of all signing keys of an account.
+func signerOf(account string) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(account))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+// signed are the members of a request that the key of step ref signs at a time.
+func signed(account string, ref uint64, at events.Time) string {
+	a := Authorize{Message: "GET /cards"}
+	a.Sign(signerOf(account), at)
+	return fmt.Sprintf(`"key":"key_%s","message":%q,"signature":%q,"signed_at":%q`, idOf(ref), a.Message, a.Signature, a.SignedAt)
+}
+
+// publicOf is the other half, as key.create takes it.
+func publicOf(account string) string {
+	return base64.StdEncoding.EncodeToString(signerOf(account).Public().(ed25519.PublicKey))
+}
+
+// hashOf is what step n imports of a secret: its SHA-256.
+func hashOf(n uint64) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(foreignOf(n)))) }
+
+// foreignOf is the secret that step n imports.
+func foreignOf(n uint64) string { return fmt.Sprint("sk_live_", n) }
+
 // time is when the step happens: a millisecond after the one before it.
 func (s step) time() events.Time { return events.Time(1_800_000_000_000 + s.number) }
 
@@ -46,6 +72,9 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 		}
 		if err := a.Validate(); err != nil {
 			t.Fatalf("%s: %v", s.body, err)
+		}
+		if a.Signed() {
+			a.Verify(signerOf(s.account).Public().(ed25519.PublicKey))
 		}
 		answer, list := a.Decide(st, a.Find(st, now), idOf(s.number), now)
 		return list, string(answer.AppendJSON(nil)) + encoded(list)
@@ -64,9 +93,14 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 		t.Fatalf("%s %s: %v", s.verb, s.body, err)
 	}
 	switch c := cmd.(type) {
+	case *ImportKey:
+		c.KeyID = idOf(s.number)
 	case *CreateKey:
+		if c.KeyID = idOf(s.number); c.PublicKey != "" {
+			break
+		}
 		secret := secretOf(s.account, c.Environment, s.number)
-		c.KeyID, c.Hash, c.Prefix = idOf(s.number), sha256.Sum256([]byte(secret)), SecretPrefix(secret)
+		c.Hash, c.Prefix = sha256.Sum256([]byte(secret)), SecretPrefix(secret)
 	case *RotateKey:
 		c.Random = sha256.Sum256(fmt.Append(nil, "random", s.number))
 	case *RegisterEndpoint:
@@ -149,8 +183,10 @@ var bodies = map[string][]string{
 	"key.create": {
 		`{"environment":"$env","name":"e","expires_at":"2027-01-15T08:00:00.03$nZ"}`,
 		`{"environment":"$env","name":"n$n"}`,
+		`{"environment":"$env","name":"s$n","public_key":"$public"}`, `{"environment":"$env","name":"s$n","public_key":"$public"}`,
 		`{"environment":"$env","name":"r","kind":"restricted","permissions":["cards:*"],"ip_allowlist":["10.0.0.0/8"],"metadata":{"n":$n}}`,
 	},
+	"key.import": {`{"environment":"$env","name":"i","sha256":"$hash","prefix":"sk_…$n"}`},
 	"key.update": {`{"key":"key_$id","name":"m$n","ip_allowlist":["192.0.2.$n"]}`, `{"key":"key_$id","expires_at":"2090-01-01T00:00:00Z"}`,
 		`{"key":"key_$id","expires_at":"2027-01-15T08:00:00.05$nZ"}`, `{"key":"key_$id","expires_at":null}`},
 	"key.rotate":        {`{"key":"key_$id"}`, `{"key":"key_$id","grace":"$n0ms"}`, `{"key":"key_$id","grace":"0"}`},
@@ -163,7 +199,8 @@ var bodies = map[string][]string{
 	"endpoint.pause":    {`{"endpoint":"endpoint_$id"}`},
 	"endpoint.resume":   {`{"endpoint":"endpoint_$id"}`},
 	"endpoint.remove":   {`{"endpoint":"endpoint_$id"}`},
-	"authorize":         {`{"secret":"$secret"}`, `{"secret":"$secret","product":"cards","ip":"10.1.2.$n","units":2}`},
+	"authorize": {`{"secret":"$secret"}`, `{"secret":"$secret","product":"cards","ip":"10.1.2.$n","units":2}`,
+		`{"secret":"$foreign"}`, `{$signed,"cost":1}`, `{$signed,"cost":$n}`},
 }
 
 // steps draws steps numbered from from on. What an id refers to is an earlier step of
@@ -194,6 +231,9 @@ func steps(t *rapid.T, from, n uint64, earlier []step) []step {
 		body := rapid.SampledFrom(bodies[s.verb]).Draw(t, "body")
 		s.body = strings.NewReplacer(
 			"$env", environment, "$n", strconv.Itoa(rapid.IntRange(1, 9).Draw(t, "number")),
+			"$hash", hashOf(ref), "$foreign", foreignOf(ref),
+			"$public", publicOf(s.account),
+			"$signed", signed(s.account, ref, s.time()-events.Time(rapid.SampledFrom([]int64{0, 1, 2, 3, 300_000}).Draw(t, "age"))),
 			"$id", idOf(ref).String(), "$secret", secretOf(s.account, environment, ref),
 		).Replace(body)
 		all = append(all, s)

@@ -141,10 +141,14 @@ func (s *Service) checkEndpoint(cmd ledger.Command) *events.Error {
 // command makes none.
 func (s *Service) complete(account string, cmd ledger.Command) newSecret {
 	switch c := cmd.(type) {
+	case *ledger.ImportKey:
+		c.KeyID = ulid.Make()
 	case *ledger.CreateKey:
+		if c.KeyID = ulid.Make(); c.PublicKey != "" {
+			break
+		}
 		var random [32]byte
 		rand.Read(random[:])
-		c.KeyID = ulid.Make()
 		secret := ledger.NewSecret(c.Environment, account, c.KeyID, random)
 		c.Hash, c.Prefix = sha256.Sum256([]byte(secret)), ledger.SecretPrefix(secret)
 		return func(events.Data) string { return secret }

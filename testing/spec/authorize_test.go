@@ -184,6 +184,7 @@ func TestSecretForms(t *testing.T) {
 	Run(t, []Case{
 		{"cut", ready, Ask(`{"secret":"kl_test_01"}`), Then{Code: events.KeyNotFound}},
 		{"another environment", ready, Ask(`{"secret":"kl_live_` + strings.Repeat("0", 79) + `"}`), Then{Code: events.KeyNotFound}},
-		{"too long", ready, Ask(`{"secret":"` + strings.Repeat("k", 60_000) + `"}`), Then{Code: events.KeyNotFound}},
+		{"of 1,024 bytes", ready, Ask(`{"secret":"` + strings.Repeat("k", 1024) + `"}`), Then{Code: events.KeyNotFound}},
+		{"of 1,025 bytes", ready, Ask(`{"secret":"` + strings.Repeat("k", 1025) + `"}`), Then{Code: events.InvalidArgument}},
 	})
 }

@@ -172,10 +172,17 @@ func (w *world) command(verb string, body []byte) outcome {
 func (w *world) complete(cmd ledger.Command) {
 	id := w.id()
 	switch c := cmd.(type) {
-	case *ledger.CreateKey:
-		secret := ledger.NewSecret(c.Environment, Account, id, sha256.Sum256(id[:]))
-		c.KeyID, c.Hash, c.Prefix = id, sha256.Sum256([]byte(secret)), ledger.SecretPrefix(secret)
+	case *ledger.ImportKey:
+		c.KeyID = id
 		w.name("key", "key_"+id.String())
+	case *ledger.CreateKey:
+		c.KeyID = id
+		w.name("key", "key_"+id.String())
+		if c.PublicKey != "" {
+			break
+		}
+		secret := ledger.NewSecret(c.Environment, Account, id, sha256.Sum256(id[:]))
+		c.Hash, c.Prefix = sha256.Sum256([]byte(secret)), ledger.SecretPrefix(secret)
 		w.name("secret", secret)
 	case *ledger.RotateKey:
 		c.Random = sha256.Sum256(id[:])
@@ -204,6 +211,13 @@ func (w *world) authorize(body []byte) outcome {
 	}
 	if err := a.Validate(); err != nil {
 		return outcome{err: err}
+	}
+	if a.Signed() {
+		for id, k := range w.state.Signing() {
+			if id == a.Signer() {
+				a.Verify(k.PublicKey())
+			}
+		}
 	}
 	now := events.At(w.now)
 	key := a.Find(w.state, now)
