@@ -9,6 +9,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
 	"github.com/keyledger/keyledger/ledger"
 	"github.com/keyledger/keyledger/ledger/writer"
 )
@@ -55,11 +56,17 @@ func (s *Service) decodeAuthorize(r *request, body []byte, alone bool) (*writer.
 	default:
 		req.ID = ulid.Make()
 	}
+	if req.Signed = a.Signed(); req.Signed && !req.Receipt {
+		return nil, errSignedWithoutID
+	}
 	if req.Receipt {
 		req.InputHash = inputHash(r.subject, body)
 	}
 	return req, err
 }
+
+// errSignedWithoutID: what was signed must be able to come again without paying again.
+var errSignedWithoutID = events.Errorf(events.InvalidArgument, "a signed request needs a command id: id, or alone the header %s", store.HeaderCommandID)
 
 // answerAuthorize gives one answer out. What is no answer (the id was reused, the log is
 // full, the outcome unknown) is an error reply.
@@ -113,6 +120,7 @@ func (s *Service) authorizeMany(r *request) {
 	m := &many{r: r, answers: make([]*ledger.Answer, len(items))}
 	m.left.Store(int64(len(items)))
 	lane := uint16(1 + lanes.Add(1)%1024) // all in one: they are decided in order
+	signed := false                       // an item was: those behind it wait for it
 	for i, item := range items {
 		req, err := s.decodeAuthorize(r, item, false)
 		if err != nil {
@@ -120,6 +128,8 @@ func (s *Service) authorizeMany(r *request) {
 			continue
 		}
 		req.Lane = lane
+		signed = signed || req.Signed
+		req.Signed = signed
 		req.Done = func(reply *writer.Reply) { m.reply(i, reply) }
 		s.cfg.Writer.Submit(req)
 	}

@@ -288,12 +288,18 @@ func (w *Writer) add(entry store.Entry) *events.Error {
 	}
 	g.events += len(entry.Events)
 	for i := range entry.Events {
-		w.state.Evolve(&entry.Events[i])
+		w.evolve(&entry.Events[i])
 	}
 	if entry.Receipt {
 		w.receipts.add(added, g.commit.Time, w.nextSequence(), number)
 	}
 	return nil
+}
+
+// evolve folds an event into the state and into what is known before it is decided.
+func (w *Writer) evolve(e *events.Event) {
+	w.state.Evolve(e)
+	w.directory.note(e)
 }
 
 // flush appends the open group, or answers it at once if it has no entries. Nothing may

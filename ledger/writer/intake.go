@@ -67,7 +67,7 @@ func newIntake(limit int) intake {
 }
 
 // laneOf is the lane of a request's account. An authorisation does not know its account,
-// but its secret holds the account's slot, under a checksum.
+// but its secret holds the account's slot, under a checksum, or the directory told it.
 func (q *intake) laneOf(req *Request) int {
 	if req.Lane != 0 {
 		return int(req.Lane) % intakeLanes

@@ -59,6 +59,7 @@ func (w *Writer) restore(ctx context.Context, list []store.Snapshot) store.Chain
 			continue
 		}
 		w.state, w.receipts, w.stamps = l.state, l.receipts, l.stamps
+		w.directory.fill(w.state)
 		w.snapshots.from = l.base
 		w.snapshots.newest.Store(&list[i])
 		w.log.Info("read a snapshot of the state", "snapshot", list[i].ID, "accounts", l.end.accounts,

@@ -60,6 +60,7 @@ func remembered(w *Writer) string {
 	for _, account := range slices.Sorted(w.receipts.accounts()) {
 		fmt.Fprintf(&b, "%s %x\n", account, w.receipts.appendAccount(nil, account))
 	}
+	fmt.Fprintf(&b, "known %x %x\n", w.directory.imported, w.directory.signing)
 	return b.String()
 }
 
@@ -154,6 +155,8 @@ func TestSnapshotAndTailAreTheLog(t *testing.T) {
 					replies = append(replies, f.submit(fmt.Sprintf("new-%d-%d", i, len(replies)), "account.open", &ledger.OpenAccount{}, ulid.ULID{}))
 				case 1:
 					replies = append(replies, f.submit(account, "credit.grant", &ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 7}, c.id()))
+				case 2:
+					replies = append(replies, f.submit(account, "key.import", imports(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "secret")), c.id()))
 				default:
 					replies = append(replies, f.submit(account, "credit.debit", debit(int64(rapid.IntRange(1, 40).Draw(t, "amount"))), c.id()))
 				}

@@ -190,7 +190,7 @@ func (w *Writer) fold(c *store.Commit) {
 		e := &c.Entries[i]
 		for j := range e.Events {
 			if c.Sequence > w.stamps[e.Events[j].Account] {
-				w.state.Evolve(&e.Events[j])
+				w.evolve(&e.Events[j])
 			}
 		}
 		if e.Receipt && c.Sequence > w.stamps[e.Account] {

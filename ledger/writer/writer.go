@@ -90,8 +90,10 @@ type Request struct {
 	Spec    *ledger.Spec
 	Command ledger.Command
 
-	// Of an authorisation, instead.
+	// Of an authorisation, instead. One that is Signed, or comes in one lane behind such a one,
+	// is decided once its signature is verified.
 	Authorize *ledger.Authorize
+	Signed    bool
 
 	AcceptClock bool
 
@@ -158,10 +160,12 @@ type Stats struct {
 
 // Writer is the single writer of a partition.
 type Writer struct {
-	cfg    Config
-	id     ulid.ULID
-	log    *slog.Logger
-	intake intake
+	cfg        Config
+	id         ulid.ULID
+	log        *slog.Logger
+	intake     intake
+	unverified intake // in front of it, for what is signed
+	directory  *directory
 
 	// Owned by the goroutine of Run.
 	state    *ledger.State
@@ -254,7 +258,7 @@ func New(cfg Config) *Writer {
 	return &Writer{
 		zero: cfg.Clock().Add(-cfg.Monotonic()),
 		cfg:  cfg, id: ulid.Make(), log: cfg.Logger,
-		intake: newIntake(cfg.MaxWaiting),
+		intake: newIntake(cfg.MaxWaiting), unverified: newIntake(maxUnverified), directory: newDirectory(),
 		linger: newLinger(), snapshots: newSnapshots(&cfg), clock: clockGuard{wall: cfg.Clock, monotonic: cfg.Monotonic}, ready: make(chan struct{}),
 		appends: make(chan *group, 1), acks: make(chan ack, 1), answers: make(chan answered, 4),
 	}
@@ -263,7 +267,17 @@ func New(cfg Config) *Writer {
 // Submit hands a request in; its Done may be called at once, with "unavailable", when
 // too much is waiting or the writer has stopped.
 func (w *Writer) Submit(req *Request) {
-	if !w.intake.put(req) {
+	into := &w.intake
+	if req.Authorize != nil {
+		if w.directory.place(req.Authorize); req.Signed {
+			into = &w.unverified
+		}
+	}
+	w.enter(into, req)
+}
+
+func (w *Writer) enter(into *intake, req *Request) {
+	if !into.put(req) {
 		req.Done(&Reply{Err: events.Errorf(events.Unavailable, "too many commands are waiting; try again")})
 	}
 }
@@ -283,8 +297,9 @@ func (w *Writer) Run(ctx context.Context) error {
 	helpers := new(errgroup.Group)
 	helpers.Go(w.appender)
 	helpers.Go(w.answerer)
-	storing, stopStoring := context.WithCancel(context.Background())
-	helpers.Go(func() error { return w.snapshots.keep(storing) })
+	beside, stopBeside := context.WithCancel(context.Background())
+	helpers.Go(func() error { return w.snapshots.keep(beside) })
+	helpers.Go(func() error { return w.verifier(beside) })
 	ctx, stop := context.WithCancel(ctx)
 	err := w.lookAtStorage(ctx) // the takeover must know what room there is
 	if err == nil {
@@ -293,9 +308,9 @@ func (w *Writer) Run(ctx context.Context) error {
 	}
 	stop()
 	w.serving.Store(false)
-	stopStoring()
+	stopBeside()
 	close(w.snapshots.slices)
-	for _, req := range w.intake.close() {
+	for _, req := range append(w.unverified.close(), w.intake.close()...) {
 		w.answerOne(req, &Reply{Err: events.Errorf(events.Unavailable, "keyledger is stopping; try again")})
 	}
 	close(w.appends)
@@ -345,7 +360,7 @@ func (w *Writer) Stats() Stats {
 		Receipts: w.stats[statReceipts].Load(), ReceiptLimit: int64(w.cfg.MaxReceipts), ReceiptBytes: ReceiptBytes,
 		HorizonMS: w.stats[statHorizon].Load(),
 		BelowFull: w.stats[statBelowFull].Load(), BelowFloor: w.stats[statBelowFloor].Load(),
-		ClockOffMS: w.stats[statClockOff].Load(), Waiting: int64(w.intake.len()), Snapshot: w.snapshots.stats(),
+		ClockOffMS: w.stats[statClockOff].Load(), Waiting: int64(w.unverified.len() + w.intake.len()), Snapshot: w.snapshots.stats(),
 	}
 	w.room.stats(&s)
 	return s
