@@ -17,6 +17,8 @@ func FuzzFlat(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, ``, ` { } `, `{"environment":"test","asset":"credits","amount":100}`,
 		`{"secret":"kl_test_x","id":"01JD9Z3W8X4T6V2QK7M5N0PRSD","product":"payments","access":"read","ip":"192.0.2.1","cost":0,"units":7,"reference":"r"}`,
+		`{"key":"key_01JD9Z3W8X4T6V2QK7M5N0PRSD","message":"GET /v1/cards","signature":"AA==","signed_at":"2026-03-01T12:00:00Z","id":"01JD9Z3W8X4T6V2QK7M5N0PRSD"}`,
+		`{"key":1}`, `{"message":null}`, `{"message":"a\nb","signature":"\u0041"}`, `{"signed_at":{}}`,
 		"{ \"amount\" :\n 999999999999999 , \"key\":\"\"}\t", `{"amount":1000000000000000}`, `{"amount":9007199254740993}`, `{"amount":01}`, `{"amount":-1}`,
 		`{"amount":1.0}`, `{"amount":1e3}`, `{"amount":"1"}`, `{"amount":null}`, `{"cost":null,"access":null}`, `{"amount":1,"amount":1}`, `{"Amount":1}`,
 		`{"reference":"a\u0062c"}`, `{"reference":"é"}`, `{"reference":"` + "\x7f" + `"}`, `{"reference":"a\"b"}`, `{"reference":1}`, `{"unknown":1}`,

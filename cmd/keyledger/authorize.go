@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/ledger"
 	"github.com/keyledger/keyledger/ledger/client"
 )
@@ -16,17 +18,25 @@ import (
 func authorizeCommand(a *app) *cobra.Command {
 	var body ledger.Authorize
 	var cost, units int64
+	var signingKey string
 	c := a.verb(&cobra.Command{
-		Use:   "authorize SECRET",
+		Use:   "authorize SECRET | --key KEY --signing-key FILE",
 		Short: "Decide one request as a gateway does: may this key do this, and take the credits",
 		Long: `Decide one request as a gateway does: may this key do this, and take the credits.
 It ends with exit code 1 when the request is refused. Give - for the secret to have it
-read from standard input, which keeps it out of the shell's history and the process list.`,
+read from standard input, which keeps it out of the shell's history and the process list.
+A signing key has no secret: give its id, the file with its private half and the message.`,
 		Example: `  keyledger authorize kl_test_… --product payments --access read
-  keyledger authorize - --ip 203.0.113.7 --cost 250 < secret.txt`,
-		Args: arguments("SECRET"),
+  keyledger authorize - --ip 203.0.113.7 --cost 250 < secret.txt
+  keyledger authorize --key key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --signing-key robot.pem --message "GET /v1/cards"`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if body.Key != "" {
+				return arguments()(cmd, args)
+			}
+			return arguments("SECRET")(cmd, args)
+		},
 	}, func(cmd *cobra.Command, args []string) (err error) {
-		if body.Secret, err = a.secret(args[0]); err != nil {
+		if err = a.identify(&body, args, signingKey); err != nil {
 			return err
 		}
 		if cmd.Flags().Changed("cost") {
@@ -57,7 +67,27 @@ read from standard input, which keeps it out of the shell's history and the proc
 	withDefault(flags, "cost", "the plan's price for each unit")
 	flags.Int64Var(&units, "units", 1, "how many units it asks for")
 	flags.StringVar(&body.Reference, "reference", "", "`TEXT` of your own")
+	flags.StringVar(&body.Key, "key", "", "`KEY`: the id of a signing key")
+	flags.StringVar(&signingKey, "signing-key", "", "`FILE` with its private half, in PEM (PKCS #8)")
+	flags.StringVar(&body.Message, "message", "", "`TEXT` to sign")
+	c.MarkFlagsRequiredTogether("key", "signing-key")
 	return withID(c)
+}
+
+// identify fills in who asks: the secret, or a signature that is made now.
+func (a *app) identify(body *ledger.Authorize, args []string, signingKey string) (err error) {
+	if body.Key == "" {
+		if body.Message != "" {
+			return usagef("--message is what a signing key signs: it goes with --key and --signing-key")
+		}
+		body.Secret, err = a.secret(args[0])
+		return err
+	}
+	private, err := readPrivateKey(signingKey)
+	if err == nil {
+		body.Sign(private, events.At(time.Now()))
+	}
+	return err
 }
 
 // secret is the argument, or the first line of standard input for "-".

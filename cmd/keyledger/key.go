@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ func keyCommand(a *app) *cobra.Command {
 		Short:   "Create, restrict, rotate and revoke API keys",
 		Example: "  keyledger key create acme --name backend --environment test\n  keyledger key list acme",
 	},
-		keyCreate(a), keyUpdate(a), keyRotate(a),
+		keyCreate(a), keyImport(a), keyUpdate(a), keyRotate(a),
 		keyReason(a, "disable", "Refuse a key's requests until it is enabled", "key.disable"),
 		keyReason(a, "enable", "Let a disabled key work again", "key.enable"),
 		keyRevoke(a), keyGet(a), keyList(a),
@@ -41,33 +42,55 @@ func (f *keyFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.metadata, "metadata", "", "`JSON` object of your own")
 }
 
-func keyCreate(a *app) *cobra.Command {
-	var f keyFlags
-	body := ledger.CreateKey{}
-	c := a.verb(&cobra.Command{
-		Use:   "create ACCOUNT",
-		Short: "Create a key and show its secret, once",
-		Example: `  keyledger key create acme --name backend --environment test
-  keyledger key create acme --name reports --kind restricted --permission payments:read --ip 203.0.113.0/24 --expires 720h`,
-		Args: arguments("ACCOUNT"),
-	}, func(cmd *cobra.Command, args []string) (err error) {
-		body.Name, body.IPAllowlist, body.Permissions = f.name, f.ips, f.permissions
-		if f.expires != "" {
-			if body.ExpiresAt, err = parseTime("expires", f.expires, time.Now()); err != nil {
-				return err
-			}
-		}
-		if body.Metadata, err = parseObject("metadata", f.metadata); err != nil {
-			return err
-		}
-		return a.command(cmd, args[0], "key.create", body, a.showNewKey)
-	})
+// addNew adds what a new key has besides.
+func (f *keyFlags) addNew(c *cobra.Command, body *ledger.CreateKey) {
 	f.add(c)
 	environmentFlag(c, &body.Environment)
 	c.Flags().StringVar(&body.Kind, "kind", events.Standard, "`KIND`: standard or restricted")
 	c.Flags().BoolVar(&body.ReadOnly, "read-only", false, "refuse access write")
 	c.Flags().StringVar(&body.AssetClass, "asset-class", "any", "`CLASS` of assets it may move: any, fiat or crypto")
 	require(c, "name")
+}
+
+// fill completes the body of a new key.
+func (f *keyFlags) fill(body *ledger.CreateKey) (err error) {
+	body.Name, body.IPAllowlist, body.Permissions = f.name, f.ips, f.permissions
+	if f.expires != "" {
+		if body.ExpiresAt, err = parseTime("expires", f.expires, time.Now()); err != nil {
+			return err
+		}
+	}
+	body.Metadata, err = parseObject("metadata", f.metadata)
+	return err
+}
+
+func keyCreate(a *app) *cobra.Command {
+	var f keyFlags
+	var s signingFlags
+	body := ledger.CreateKey{}
+	c := a.verb(&cobra.Command{
+		Use:   "create ACCOUNT",
+		Short: "Create a key and show its secret, once",
+		Long: `Create a key and show its secret, once. A key with --signing or --public-key has no secret:
+its requests are signed with an ed25519 key, and the ledger knows the public half only.`,
+		Example: `  keyledger key create acme --name backend --environment test
+  keyledger key create acme --name reports --kind restricted --permission payments:read --ip 203.0.113.0/24 --expires 720h
+  keyledger key create acme --name robot --signing --out robot.pem`,
+		Args: arguments("ACCOUNT"),
+	}, func(cmd *cobra.Command, args []string) error {
+		if err := f.fill(&body); err != nil {
+			return err
+		}
+		pair, err := s.pair(&body)
+		if err != nil {
+			return err
+		}
+		err = a.command(cmd, args[0], "key.create", body, func(reply *client.Reply) error { return a.showCreated(reply, pair) })
+		pair.settle(err)
+		return err
+	})
+	f.addNew(c, &body)
+	s.add(c, &body)
 	return withID(c)
 }
 
@@ -225,7 +248,7 @@ func keyList(a *app) *cobra.Command {
 			return a.show(reply, &out, func(t *table) {
 				t.row("KEY", "ENVIRONMENT", "STATUS", "KIND", "SECRET", "EXPIRES", "NAME")
 				for _, k := range out.Keys {
-					t.row(k.ID, k.Environment, k.Status, k.Kind, k.Prefix, when(k.ExpiresAt, "never"), k.Name)
+					t.row(k.ID, k.Environment, k.Status, k.Kind, shownAs(&k), when(k.ExpiresAt, "never"), k.Name)
 				}
 				t.more(out.NextCursor)
 			})
@@ -248,9 +271,21 @@ func (a *app) showKey(reply *client.Reply) error {
 func (a *app) showNewKey(reply *client.Reply) error {
 	var out client.NewKey
 	return a.show(reply, &out, func(t *table) {
-		keyRows(t, out.Key)
-		t.secret(out.Secret)
+		if keyRows(t, out.Key); out.Key.PublicKey == nil {
+			t.secret(out.Secret)
+		}
 	})
+}
+
+// shownAs is how people know the key's secret.
+func shownAs(k *events.Key) string {
+	switch {
+	case k.PublicKey != nil:
+		return "no secret, it signs"
+	case k.Prefix == "":
+		return "imported"
+	}
+	return k.Prefix
 }
 
 func keyRows(t *table, k *events.Key) {
@@ -277,7 +312,10 @@ func keyRows(t *table, k *events.Key) {
 		used += " for " + k.LastUsedProduct
 	}
 	t.row("last used", used)
-	t.row("shown as", k.Prefix)
+	t.row("shown as", shownAs(k))
+	if k.PublicKey != nil {
+		t.row("public key", base64.StdEncoding.EncodeToString(k.PublicKey))
+	}
 	t.row("created", k.CreatedAt)
 	if k.RotatedAt != 0 {
 		t.row("rotated", k.RotatedAt)

@@ -50,6 +50,8 @@ func TestScripts(t *testing.T) {
 			"shutdown":       cmdShutdown,
 			"exits":          cmdExits,
 			"capture":        cmdCapture,
+			"save":           cmdSave,
+			"mode":           cmdMode,
 			"contextfile":    cmdContextFile,
 			"receiver":       cmdReceiver,
 			"receiversecret": cmdReceiverSecret,
@@ -161,26 +163,56 @@ func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: [!] capture NAME MEMBER[.MEMBER...]")
 	}
+	value, found := memberOf(ts, args[1])
+	switch {
+	case found && neg:
+		ts.Fatalf("member %s is there", args[1])
+	case !found && !neg:
+		ts.Fatalf("no member %s", args[1])
+	case found:
+		ts.Setenv(args[0], value)
+	}
+}
+
+// save FILE MEMBER writes a member to a file.
+func cmdSave(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: save FILE MEMBER[.MEMBER...]")
+	}
+	value, found := memberOf(ts, args[1])
+	if !found {
+		ts.Fatalf("no member %s", args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(value), 0o600))
+}
+
+// mode FILE MODE checks a file's permissions, in octal.
+func cmdMode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode FILE MODE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[1] {
+		ts.Fatalf("mode %s, not %s", got, args[1])
+	}
+}
+
+// memberOf is a member of the JSON object on standard output: a string as it is, anything
+// else in JSON.
+func memberOf(ts *testscript.TestScript, path string) (text string, found bool) {
 	value := jsontext.Value(ts.ReadFile("stdout"))
-	for member := range strings.SplitSeq(args[1], ".") {
+	for member := range strings.SplitSeq(path, ".") {
 		var object map[string]jsontext.Value
 		ts.Check(json.Unmarshal(value, &object))
-		var found bool
 		if value, found = object[member]; !found {
-			if !neg {
-				ts.Fatalf("no member %s", args[1])
-			}
-			return
+			return "", false
 		}
 	}
-	if neg {
-		ts.Fatalf("member %s is there", args[1])
-	}
-	var text string
 	if json.Unmarshal(value, &text) != nil {
 		text = string(value)
 	}
-	ts.Setenv(args[0], text)
+	return text, true
 }
 
 // contextfile FILE SEED writes a NATS CLI context for the server of KEYLEDGER_SERVER.

@@ -4,6 +4,7 @@ package client
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"time"
@@ -132,6 +133,14 @@ func (c *Client) Authorize(ctx context.Context, a *ledger.Authorize) (*ledger.An
 	}
 	answer := new(ledger.Answer)
 	return answer, reply.Decode(answer)
+}
+
+// AuthorizeSigned asks for one decision with a signing key: it signs the message now, with
+// the private half of a.Key.
+func (c *Client) AuthorizeSigned(ctx context.Context, private ed25519.PrivateKey, a *ledger.Authorize) (*ledger.Answer, error) {
+	item := *a
+	item.Sign(private, events.At(time.Now()))
+	return c.Authorize(ctx, &item)
 }
 
 // AuthorizeMany asks for up to 1,000 independent decisions, made in order and answered

@@ -41,7 +41,8 @@ type NewKey struct {
 	Secret string      `json:"secret"`
 }
 
-// CreateKey creates a key. Secret is empty when the answer is a repeated one.
+// CreateKey creates a key. Secret is empty when the answer is a repeated one, and for a
+// signing key, which has none.
 func (c *Client) CreateKey(ctx context.Context, account string, body ledger.CreateKey, opts ...Option) (*NewKey, error) {
 	out := new(NewKey)
 	return out, c.command(ctx, account, "key.create", body, out, opts)
@@ -51,6 +52,15 @@ func (c *Client) CreateKey(ctx context.Context, account string, body ledger.Crea
 func (c *Client) RotateKey(ctx context.Context, account string, body ledger.RotateKey, opts ...Option) (*NewKey, error) {
 	out := new(NewKey)
 	return out, c.command(ctx, account, "key.rotate", body, out, opts)
+}
+
+// ImportKey imports a key that another system gave out; its secret stays with its owner.
+func (c *Client) ImportKey(ctx context.Context, account string, body ledger.ImportKey, opts ...Option) (*events.Key, error) {
+	var out struct {
+		Key *events.Key `json:"key"`
+	}
+	err := c.command(ctx, account, "key.import", body, &out, opts)
+	return out.Key, err
 }
 
 // Granted is what credit.grant answers.

@@ -78,6 +78,11 @@ func badKeys() []badRow {
 		{"bad CIDR", "cmd.acme.key.create", `{"environment":"test","name":"k","ip_allowlist":["1.2.3.4/33"]}`, bad, nil},
 		{"201 CIDRs", "cmd.acme.key.create", `{"environment":"test","name":"k","ip_allowlist":` + list(201, `"1.2.3.4"`) + `}`, bad, nil},
 		{"201 permissions", "cmd.acme.key.create", `{"environment":"test","name":"k","kind":"restricted","permissions":` + list(201, `"a:read"`) + `}`, bad, nil},
+		{"import without a hash", "cmd.acme.key.import", `{"environment":"test","name":"k"}`, bad, nil},
+		{"import of a secret", "cmd.acme.key.import", `{"environment":"test","name":"k","secret":"sk_1"}`, bad, nil},
+		{"import of a signing key", "cmd.acme.key.import", `{"environment":"test","name":"k","sha256":"` + strings.Repeat("ab", 32) + `","public_key":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`, bad, nil},
+		{"prefix of 33 characters", "cmd.acme.key.import", `{"environment":"test","name":"k","sha256":"` + strings.Repeat("ab", 32) + `","prefix":"` + long(33) + `"}`, bad, nil},
+		{"bad public key", "cmd.acme.key.create", `{"environment":"test","name":"k","public_key":"AAAA"}`, bad, nil},
 		{"bad time", "cmd.acme.key.create", `{"environment":"test","name":"k","expires_at":"tomorrow"}`, bad, nil},
 		{"unknown key", "cmd.acme.key.revoke", `{"key":"key_01ARZ3NDEKTSV4RRFFQ69G5FAV"}`, events.NotFound, nil},
 	}
@@ -114,6 +119,9 @@ func badQueries(keyID string) []badRow {
 	}
 }
 
+// unknownSigner are the members of a request that no key signed.
+var unknownSigner = `"key":"key_01ARZ3NDEKTSV4RRFFQ69G5FAV","message":"m","signature":"` + strings.Repeat("A", 86) + `==","signed_at":"2026-03-01T12:00:00Z"`
+
 // badAuthorize are refusals of authorize.
 func badAuthorize(secret string) []badRow {
 	return []badRow{
@@ -122,6 +130,9 @@ func badAuthorize(secret string) []badRow {
 		{"authorize with 2^53", "authorize", `{"secret":"` + secret + `","cost":9007199254740992}`, bad, nil},
 		{"authorize with a bad id", "authorize", `{"secret":"` + secret + `","id":"1"}`, bad, nil},
 		{"authorize with a bad address", "authorize", `{"secret":"` + secret + `","ip":"300.1.1.1"}`, bad, nil},
+		{"authorize with a secret of 1,025 bytes", "authorize", `{"secret":"` + long(1025) + `"}`, bad, nil},
+		{"authorize both ways", "authorize", `{"secret":"x",` + unknownSigner + `,"id":"` + idAt(0) + `"}`, bad, nil},
+		{"authorize by signature without an id", "authorize", `{` + unknownSigner + `}`, bad, nil},
 		{"authorize an empty array", "authorize", `[]`, bad, nil},
 		{"authorize 1,001 items", "authorize", list(1001, `{"secret":"x"}`), bad, nil},
 		{"authorize 512 KiB and a byte", "authorize", `[{"secret":"` + long(512<<10) + `"}]`, bad, nil},

@@ -2,6 +2,7 @@ package service
 
 import (
 	"crypto/sha256"
+	"strings"
 	"testing"
 
 	"github.com/oklog/ulid/v2"
@@ -43,6 +44,7 @@ func FuzzCommand(f *testing.F) {
 		"account.enable_environment": `{"environment":"live"}`,
 		"account.set_plan":           `{"plan":{"name":"starter","max_keys":10}}`,
 		"key.create":                 `{"environment":"test","name":"k","kind":"restricted","permissions":["payments:*"],"ip_allowlist":["203.0.113.0/24","::ffff:10.0.0.1"],"expires_at":"2030-01-01T00:00:00Z"}`,
+		"key.import":                 `{"environment":"test","name":"k","sha256":"` + strings.Repeat("aB", 32) + `","prefix":"sk_…wxyz"}`,
 		"key.update":                 `{"key":"` + key + `","name":"n","expires_at":null,"metadata":{}}`,
 		"key.disable":                `{"key":"` + key + `","reason":"leak"}`,
 		"credit.grant":               `{"environment":"test","asset":"credits","amount":9007199254740991,"priority":-3,"category":"promotional"}`,
@@ -110,7 +112,8 @@ func FuzzAuthorize(f *testing.F) {
 	for _, body := range []string{
 		`{"secret":"` + secret + `","product":"payments","access":"read","ip":"203.0.113.7","cost":1}`,
 		`{"secret":"` + secret + `","units":9007199254740991,"reference":"r","id":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}`,
-		`{"secret":"kl_test_x"}`, `[{}]`,
+		`{"secret":"kl_test_x"}`, `{"secret":"sk_live_4eC39HqLyjWDarjtT1zdp7dc"}`, `[{}]`,
+		`{"key":"key_` + ulid.ULID{1: 1}.String() + `","message":"GET /","signature":"` + strings.Repeat("A", 86) + `==","signed_at":"2026-03-01T12:00:00Z","id":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}`,
 	} {
 		f.Add([]byte(body))
 	}
@@ -121,6 +124,9 @@ func FuzzAuthorize(f *testing.F) {
 				t.Fatalf("refused with %+v", refused)
 			}
 			return
+		}
+		if req.Signed != req.Authorize.Signed() || req.Signed && !req.Receipt {
+			t.Fatalf("a signed request without an id of its own: %+v", req)
 		}
 		state := withKey(ulid.ULID{1: 1})
 		answer, _ := req.Authorize.Decide(state, req.Authorize.Find(state, 1), req.ID, 1)
