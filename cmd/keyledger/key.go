@@ -72,7 +72,8 @@ func keyCreate(a *app) *cobra.Command {
 		Use:   "create ACCOUNT",
 		Short: "Create a key and show its secret, once",
 		Long: `Create a key and show its secret, once. A key with --signing or --public-key has no secret:
-its requests are signed with an ed25519 key, and the ledger knows the public half only.`,
+its requests are signed with an ed25519 key, and the ledger knows the public half only.
+The private half is shown once, in PEM (PKCS #8); with --json it is the member private_key.`,
 		Example: `  keyledger key create acme --name backend --environment test
   keyledger key create acme --name reports --kind restricted --permission payments:read --ip 203.0.113.0/24 --expires 720h
   keyledger key create acme --name robot --signing --out robot.pem`,

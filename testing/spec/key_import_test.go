@@ -50,6 +50,7 @@ func TestKeyImport(t *testing.T) {
 		{"another secret", append(have, imports("a", "")), imports("b", ""), made},
 		{"the plan's number of keys", append(have, Do("account.set_plan", `{"plan":{"name":"p","max_keys":1}}`), key), imports("a", ""), Then{Code: events.LimitExceeded}},
 		{"a suspended account", append(have, Do("account.suspend", `{}`)), imports("a", ""), Then{Code: events.AccountSuspended}},
+		{"of a key that has a new one", append(have, imports("a", ""), Do("key.rotate", `{"key":"@key1","grace":"0"}`)), imports("a", ""), Then{Code: events.AlreadyExists}},
 		{"changed like any other", append(have, imports("a", "")), Do("key.update", `{"key":"@key1","name":"n"}`), Then{Events: []string{"key.updated"}, Data: `{"imported":true}`}},
 	})
 }
@@ -67,6 +68,9 @@ func TestAuthorizeImported(t *testing.T) {
 		{"its restrictions hold", have, ask("sk_live_4eC39", ""), Then{Code: events.IPNotAllowed}},
 		{"another secret", have, ask("sk_live_4eC38", ""), Then{Code: events.KeyNotFound, Answer: `{"account":null}`}},
 		{"the hash is no secret", have, ask(hashOf("sk_live_4eC39"), ""), Then{Code: events.KeyNotFound}},
+		{"in the grace of its rotation", with(have, Do("key.rotate", `{"key":"@key2"}`)), After(24*time.Hour-time.Millisecond, ask("ключ \"1\"", "")), Then{Events: paid, Answer: `{"key":"@key2","secret_age":"old"}`}},
+		{"after it", with(have, Do("key.rotate", `{"key":"@key2"}`)), After(24*time.Hour, ask("ключ \"1\"", "")), Then{Events: []string{"key.secret_retired"}, Code: events.KeyNotFound}},
+		{"by its new secret", with(have, Do("key.rotate", `{"key":"@key2"}`)), Ask(`{"secret":"@secret1"}`), Then{Events: paid, Answer: `{"key":"@key2","secret_age":"current"}`}},
 		{"revoked", with(have, Do("key.revoke", `{"key":"@key2"}`)), ask("ключ \"1\"", ""), Then{Code: events.KeyRevoked}},
 		{"expired", with(have, imports("e", `,"expires_at":"2026-03-01T13:00:00Z"`)), After(time.Hour, ask("e", "")), Then{Events: []string{"key.expired"}, Code: events.KeyExpired}},
 	})

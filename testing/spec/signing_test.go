@@ -37,6 +37,7 @@ func TestSigningKey(t *testing.T) {
 		{"all of it", []Step{opened}, Do("key.create", `{"environment":"test","name":"s","public_key":"`+public+`","asset_class":"fiat","read_only":true,"metadata":{"a":1}}`),
 			Then{Events: []string{"key.created"}, Data: `{"id":"@key1","public_key":"` + public + `","prefix":"","asset_class":"fiat","read_only":true,"metadata":{"a":1}}`}},
 		{"the same public key twice", signReady, create(public), Then{Events: []string{"key.created"}}},
+		{"there is no secret to rotate", signReady, Do("key.rotate", `{"key":"@key1"}`), Then{Code: events.FailedPrecondition}},
 		{"31 bytes", []Step{opened}, create(base64.StdEncoding.EncodeToString(make([]byte, 31))), bad},
 		{"33 bytes", []Step{opened}, create(base64.StdEncoding.EncodeToString(make([]byte, 33))), bad},
 		{"no base64", []Step{opened}, create(strings.Repeat("?", 44)), bad},

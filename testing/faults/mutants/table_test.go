@@ -129,6 +129,8 @@ var table = []mutant{
 	{"no floor of the receipts' horizon", "TestTheFloorOfTheHorizon", writerTests, []edit{{receipts, "case horizon < milliseconds(receiptFloor):", "case false:"}}},
 	{"no fairness of receipts", "TestReceiptsAgainstANaiveModel", writerTests, []edit{{receipts, "r.forget(r.most())", "r.forget(r.enter(account))"}}},
 	{"no fairness of the intake", "TestIntakeLeavesRoom", writerTests, []edit{{"ledger/writer/intake.go", "l.len() >= q.limit-q.count", "q.count >= q.limit"}}},
+	{"no lane for imported secrets", "TestJunkHoldsUpNoImportedKey", writerTests, []edit{{"ledger/writer/directory.go", "slot, ok := d.imported[a.SecretHash()]", "slot, ok := uint16(0), false"}}},
+	{"pay twice with a signature", "TestDirectory", writerTests, []edit{{"ledger/signing.go", "case k.spent.has(s):", "case false:"}}},
 	{"no clock guard", "TestClockJumps", writerTests, []edit{{"ledger/writer/clock.go", "off > tolerance || off < -tolerance", "false && off > tolerance"}}},
 	{"forget that an expiry was told", "TestTimerAfterDowntime", writerTests, []edit{{"ledger/key.go", "expired := eventType == \"key.expired\"", "expired := false"}}},
 	{"no reserve in the log", "TestTooFullForATakeover", writerTests, []edit{{storage, "return min(reserveBytes, limit/10)", "return 0 * limit"}}},
