@@ -62,6 +62,9 @@ func (c *GrantCredit) Decide(in *Input) (Decision, *events.Error) {
 	}
 	place := balanceID{c.Environment, c.Asset}
 	b := in.Account.balance(place)
+	if b.find(name) >= 0 { // made by something else, on terms of its own
+		return Decision{}, events.Errorf(events.AlreadyExists, "the balance has a %s already", name)
+	}
 	if err := b.refuseMore(c.Amount); err != nil {
 		return Decision{}, err
 	}
@@ -140,8 +143,8 @@ func (c *DebitCredit) Decide(in *Input) (Decision, *events.Error) {
 	if err != nil {
 		return Decision{}, err
 	}
-	if !in.Account.Environments.Get(c.Environment).Enabled {
-		return Decision{}, events.Errorf(events.EnvironmentDisabled, "%s is not enabled for account %s", c.Environment, in.AccountID)
+	if err := in.inEnvironment(c.Environment); err != nil {
+		return Decision{}, err
 	}
 	taken, err := in.take(balanceID{c.Environment, c.Asset}, c.Amount, class)
 	if err != nil {
@@ -185,17 +188,49 @@ func (t *taken) debit(in *Input, d events.Debit) []events.Event {
 	after := t.after
 	after.Posted -= t.amount
 	after.Available -= t.amount
-	list := append(t.exchanges, events.Event{
+	return t.events(in, events.Event{
 		Type: "credit.debited", Account: in.AccountID, Environment: d.Environment, Subject: d.Key,
 		Data: &events.Debited{Debit: d, Balance: after},
-	})
+	}, &after)
+}
+
+// events puts around the event that says what the amount was taken for the exchanges that
+// it took, and what the thresholds have to say.
+func (t *taken) events(in *Input, e events.Event, after *events.Balance) []events.Event {
+	list := append(t.exchanges, e)
 	list = append(list, t.alerts...)
-	return append(list, in.alerts(t.place, t.before, &after)...)
+	return append(list, in.alerts(t.place, t.before, after)...)
+}
+
+// withdraw takes an amount out of a balance as it stands, down to what it may owe: nothing
+// stands in for it at par. It returns where the amount comes from and the balance after it.
+func (in *Input) withdraw(place balanceID, amount int64) ([]events.Draw, events.Balance, *events.Error) {
+	b := in.Account.balance(place)
+	if amount-b.available() > in.Account.overdraft(place.asset) {
+		return nil, events.Balance{}, errInsufficient(place.asset, b.available(), amount)
+	}
+	return b.draw(amount, in.allowanceEnd(b)), b.after(place, -amount, 0), nil
+}
+
+// overdraft is how far below zero a balance of an asset may go.
+func (a *Account) overdraft(asset string) int64 {
+	if a.Plan == nil {
+		return 0
+	}
+	return a.Plan.Overdraft[asset]
+}
+
+// inEnvironment refuses what takes from an environment that is off.
+func (in *Input) inEnvironment(name string) *events.Error {
+	if in.Account.Environments.Get(name).Enabled {
+		return nil
+	}
+	return events.Errorf(events.EnvironmentDisabled, "%s is not enabled for account %s", name, in.AccountID)
 }
 
 // prefixed is an id made from a command's id.
 func prefixed(prefix string, id ulid.ULID) string {
-	var room [len(grantIDPrefix) + ulid.EncodedSize]byte // no prefix is longer
+	var room [len(adjustmentIDPrefix) + ulid.EncodedSize]byte // no prefix is longer
 	b := append(room[:0], prefix...)
 	b = b[:len(prefix)+ulid.EncodedSize]
 	_ = id.MarshalTextTo(b[len(prefix):]) // cannot fail: it has the size

@@ -88,6 +88,11 @@ var Commands = []struct {
 	{"key.revoke", Spec{New: func() Command { return new(RevokeKey) }, WhileSuspended: true, WhileClosed: true}},
 	{"credit.grant", Spec{New: func() Command { return new(GrantCredit) }, WhileSuspended: true}},
 	{"credit.debit", Spec{New: func() Command { return new(DebitCredit) }}},
+	{"credit.adjust", Spec{New: func() Command { return new(AdjustCredit) }, WhileSuspended: true}},
+	{"credit.transfer", Spec{New: func() Command { return new(TransferCredit) }}},
+	{"hold.place", Spec{New: func() Command { return new(PlaceHold) }}},
+	{"hold.capture", Spec{New: func() Command { return new(CaptureHold) }, WhileSuspended: true}},
+	{"hold.release", Spec{New: func() Command { return new(ReleaseHold) }, WhileSuspended: true}},
 	{"endpoint.register", Spec{New: func() Command { return new(RegisterEndpoint) }, WhileSuspended: true}},
 	{"endpoint.pause", Spec{New: func() Command { return new(PauseEndpoint) }, WhileSuspended: true, WhileClosed: true}},
 	{"endpoint.resume", Spec{New: func() Command { return new(ResumeEndpoint) }, WhileSuspended: true}},
@@ -168,6 +173,16 @@ func (r *Result) AppendJSON(b []byte) ([]byte, error) {
 	case *events.Debited:
 		b = d.Debit.AppendJSON(append(b, `{"debit":`...))
 		b = d.Balance.AppendJSON(append(b, `,"balance":`...))
+	case *events.Adjusted:
+		if b, err = events.AppendJSON(append(b, `{"adjustment":`...), &d.Adjustment); err == nil {
+			b = d.Balance.AppendJSON(append(b, `,"balance":`...))
+		}
+	case *events.Transferred:
+		if b, err = events.AppendJSON(append(b, `{"transfer":`...), &d.Transfer); err == nil {
+			b = d.Balance.AppendJSON(append(b, `,"balance":`...))
+		}
+	case *events.Held:
+		b, err = appendHeld(b, d)
 	}
 	switch {
 	case r.Omitted:

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"strings"
+	"time"
 
 	"github.com/keyledger/keyledger/events"
 )
@@ -25,8 +26,11 @@ const (
 	maxHeaders          = 20
 	maxReferenceChars   = 256 // reference and reason
 	maxDescriptionChars = 256
-	maxGrants           = 1000 // with something left, of one balance
-	maxThresholds       = 10   // of an account
+	maxGrants           = 1000   // with something left, of one balance
+	maxThresholds       = 10     // of an account
+	maxHolds            = 10_000 // open ones of an account
+	maxReserved         = 2000   // grants that one hold draws from: its events fit in an entry
+	maxHoldTime         = 8760 * time.Hour
 	maxRatePerSecond    = 1_000_000
 	maxBurst            = 1_000_000
 	maxPlanKeys         = 1_000_000

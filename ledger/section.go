@@ -257,6 +257,7 @@ func (s *section) checkAccount(a *Account) {
 	live := map[ulid.ULID]bool{}
 	for i := range a.balances {
 		b := &a.balances[i]
+		clear(live)
 		for j, g := range b.grants {
 			s.check(g.remaining > 0 && (j == 0 || !g.before(&b.grants[j-1])), "grants out of order or with nothing left")
 			s.check(!live[g.id], "a grant stands twice")

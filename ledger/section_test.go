@@ -36,6 +36,7 @@ func TestSectionRoundTrip(t *testing.T) {
 			for i := range decided {
 				live.Evolve(&decided[i])
 			}
+			checkBalances(t, live)
 			list = append(list, decided...)
 			list = decoded(t, list)
 			for i := range list {
@@ -140,6 +141,32 @@ func TestDigestTellsEachThing(t *testing.T) {
 	buckets.accounts["acme"].keys[0].Take(1)
 	if seen[buckets.Digest()] != "nothing" {
 		t.Error("the digest tells the rate bucket, which is volatile")
+	}
+}
+
+// So does it with holds.
+func TestDigestTellsOfHolds(t *testing.T) {
+	held := func() *State {
+		st := sample(t)
+		step{"hold.place", "acme", `{"environment":"test","asset":"credits","amount":50,"expires_in":"1h","key":"key_` + idOf(3).String() + `","reference":"r"}`, 13}.do(t, st)
+		return st
+	}
+	seen := map[[32]byte]string{held().Digest(): "nothing"}
+	for name, change := range map[string]func(h *hold){
+		"amount": func(h *hold) { h.amount++ }, "captured": func(h *hold) { h.captured++ }, "key": func(h *hold) { h.key = "" },
+		"reference": func(h *hold) { h.reference = "" }, "expiry": func(h *hold) { h.expiresAt++ }, "creation": func(h *hold) { h.createdAt++ },
+		"place": func(h *hold) { h.place.asset = "gold" }, "id": func(h *hold) { h.id[15]++ }, "reserved": func(h *hold) { h.reserved = h.reserved[1:] },
+	} {
+		st := held()
+		change(st.accounts["acme"].more.holds[0])
+		if other, ok := seen[st.Digest()]; ok {
+			t.Errorf("the digest after a change of %s is that of a change of %s", name, other)
+		}
+		seen[st.Digest()] = name
+	}
+	st := held()
+	if again := restored(t, st, false); again.Digest() != st.Digest() {
+		t.Error("a section with a hold does not come out the same")
 	}
 }
 

@@ -79,12 +79,7 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 		answer, list := a.Decide(st, a.Find(st, now), idOf(s.number), now)
 		return list, string(answer.AppendJSON(nil)) + encoded(list)
 	}
-	i := slices.IndexFunc(Commands, func(c struct {
-		Verb string
-		Spec
-	}) bool {
-		return c.Verb == s.verb
-	})
+	i := s.index()
 	cmd := Commands[i].New()
 	if err := events.DecodeStrict([]byte(s.body), cmd); err != nil {
 		t.Fatalf("%s %s: %v", s.verb, s.body, err)
@@ -119,6 +114,16 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 		return nil, string(c.Bytes())
 	}
 	return d.Events, encoded(d.Events)
+}
+
+// index is the verb's line in the command table.
+func (s step) index() int {
+	return slices.IndexFunc(Commands, func(c struct {
+		Verb string
+		Spec
+	}) bool {
+		return c.Verb == s.verb
+	})
 }
 
 // due folds what time alone brings about before the step.
@@ -169,7 +174,7 @@ func decoded(t fataler, list []events.Event) []events.Event {
 }
 
 // bodies holds for each verb its bodies; $env is an environment, $n a small number,
-// $id and $secret belong to a step.
+// $id and $secret belong to a step, $other is the other account.
 var bodies = map[string][]string{
 	"account.open":                {`{"name":"n$n"}`},
 	"account.update":              {`{"name":"m$n","thresholds":[{"asset":"credits","amount":10$n},{"asset":"gold","environment":"$env","percent":2$n}]}`, `{"thresholds":null}`},
@@ -195,6 +200,11 @@ var bodies = map[string][]string{
 	"key.revoke":        {`{"key":"key_$id","reason":"r"}`},
 	"credit.grant":      {`{"environment":"$env","asset":"credits","amount":25$n,"priority":$n}`, `{"environment":"$env","asset":"gold","amount":1$n,"grant":"grant_$id"}`},
 	"credit.debit":      {`{"environment":"$env","asset":"credits","amount":8$n}`, `{"environment":"$env","asset":"gold","amount":1$n,"key":"key_$id"}`},
+	"credit.adjust":     {`{"environment":"$env","asset":"credits","amount":-3$n,"reason":"r"}`, `{"environment":"$env","asset":"gold","amount":2$n,"reason":"r"}`},
+	"credit.transfer":   {`{"to":"$other","environment":"$env","asset":"credits","amount":6$n}`, `{"to":"$other","environment":"$env","asset":"gold","amount":$n,"reference":"r"}`},
+	"hold.place":        {`{"environment":"$env","asset":"credits","amount":4$n,"expires_in":"$n0ms"}`, `{"environment":"$env","asset":"gold","amount":$n,"expires_in":"1h","key":"key_$id"}`},
+	"hold.capture":      {`{"hold":"hold_$id","amount":1$n}`, `{"hold":"hold_$id"}`},
+	"hold.release":      {`{"hold":"hold_$id"}`},
 	"endpoint.register": {`{"environment":"$env","url":"https://example.com/$n","events":["*"],"headers":{"x-a":"1"}}`},
 	"endpoint.pause":    {`{"endpoint":"endpoint_$id"}`},
 	"endpoint.resume":   {`{"endpoint":"endpoint_$id"}`},
@@ -220,7 +230,10 @@ func steps(t *rapid.T, from, n uint64, earlier []step) []step {
 		}
 		s.account = rapid.SampledFrom([]string{"acme", "bolt"}).Draw(t, "account")
 		environment := rapid.SampledFrom([]string{"test", "test", "live"}).Draw(t, "environment")
-		noun := map[byte]string{'k': "key.create", 'a': "key.create", 'e': "endpoint.register", 'c': "credit.grant"}[s.verb[0]]
+		noun := map[byte]string{'k': "key.create", 'a': "key.create", 'e': "endpoint.register", 'c': "credit.grant", 'h': "hold.place"}[s.verb[0]]
+		if s.verb == noun {
+			noun = "key.create"
+		}
 		fits := []uint64{i}
 		for _, old := range all {
 			if old.account == s.account && old.verb == noun {
@@ -230,7 +243,7 @@ func steps(t *rapid.T, from, n uint64, earlier []step) []step {
 		ref := fits[len(fits)-1-rapid.IntRange(0, len(fits)-1).Draw(t, "back")]
 		body := rapid.SampledFrom(bodies[s.verb]).Draw(t, "body")
 		s.body = strings.NewReplacer(
-			"$env", environment, "$n", strconv.Itoa(rapid.IntRange(1, 9).Draw(t, "number")),
+			"$env", environment, "$other", map[string]string{"acme": "bolt", "bolt": "acme"}[s.account], "$n", strconv.Itoa(rapid.IntRange(1, 9).Draw(t, "number")),
 			"$hash", hashOf(ref), "$foreign", foreignOf(ref),
 			"$public", publicOf(s.account),
 			"$signed", signed(s.account, ref, s.time()-events.Time(rapid.SampledFrom([]int64{0, 1, 2, 3, 300_000}).Draw(t, "age"))),

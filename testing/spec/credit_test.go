@@ -2,7 +2,9 @@ package spec
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyledger/keyledger/events"
 )
@@ -62,5 +64,114 @@ func TestGrantsHaveALimit(t *testing.T) {
 	Run(t, []Case{
 		{"1,001 grants with something left", given, granted(1), Then{Code: events.LimitExceeded}},
 		{"a used up grant makes room", append(given[:len(given):len(given)], debited(1)), granted(1), Then{Events: []string{"credit.granted"}}},
+	})
+}
+
+func adjusted(amount int64) Step {
+	return Do("credit.adjust", fmt.Sprintf(`{"environment":"test","asset":"credits","amount":%d,"reason":"r"}`, amount))
+}
+
+func TestCreditAdjust(t *testing.T) {
+	reason := func(text string) Step {
+		return Do("credit.adjust", `{"environment":"test","asset":"credits","amount":1,"reason":"`+text+`"}`)
+	}
+	Run(t, []Case{
+		{"up", []Step{opened, granted(100)}, adjusted(30), Then{Events: []string{"credit.adjusted"}, Data: `{"amount":30,"reason":"r","environment":"test","asset":"credits","created_at":"2026-03-01T12:00:00Z"}`,
+			Reply: `{"balance":{"environment":"test","asset":"credits","posted":130,"held":0,"available":130}}`}},
+		{"what it adds does not expire", []Step{opened, adjusted(30)}, After(87600*time.Hour, debited(30)), Then{Events: []string{"credit.debited", "balance.exhausted"}}},
+		{"down, in burn order", []Step{opened, expiringGrant, lastingGrant}, adjusted(-105), Then{Events: []string{"credit.adjusted"},
+			Data:  `{"amount":-105,"drawn":[{"grant":"` + grantA + `","amount":100,"expires_at":"2026-03-01T13:00:00Z"},{"grant":"` + grantB + `","amount":5}]}`,
+			Reply: `{"balance":{"environment":"test","asset":"credits","posted":15,"held":0,"available":15}}`}},
+		{"to nothing", []Step{opened, granted(100)}, adjusted(-100), Then{Events: []string{"credit.adjusted", "balance.exhausted"}}},
+		{"below nothing", []Step{opened, granted(100)}, adjusted(-101), Then{Code: events.InsufficientCredits, Detail: `{"available":100,"required":101}`}},
+		{"what is held stays held", []Step{opened, granted(100), held(60)}, adjusted(-41), Then{Code: events.InsufficientCredits}},
+		{"to the end of the overdraft", []Step{opened, overdrawn, granted(100)}, adjusted(-150), Then{Events: []string{"credit.adjusted", "balance.exhausted"},
+			Reply: `{"balance":{"environment":"test","asset":"credits","posted":-50,"held":0,"available":-50}}`}},
+		{"and past it", []Step{opened, overdrawn, granted(100)}, adjusted(-151), Then{Code: events.InsufficientCredits}},
+		{"it pays what is owed", []Step{opened, overdrawn, debited(50)}, adjusted(20), Then{Events: []string{"credit.adjusted"}, Data: `{"added":[{"grant":"overdraft","amount":20}]}`,
+			Reply: `{"balance":{"environment":"test","asset":"credits","posted":-30,"held":0,"available":-30}}`}},
+		{"par does not stand in", []Step{opened, Do("account.set_plan", `{"plan":{"name":"p","par":[["credits","gold"]]}}`), Do("credit.grant", `{"environment":"test","asset":"gold","amount":5}`)}, adjusted(-1), Then{Code: events.InsufficientCredits}},
+		{"while suspended", []Step{opened, suspended}, adjusted(1), Then{Events: []string{"credit.adjusted"}}},
+		{"where the environment is off", []Step{opened}, Do("credit.adjust", `{"environment":"live","asset":"credits","amount":1,"reason":"r"}`), Then{Events: []string{"credit.adjusted"}}},
+		{"no account", nil, adjusted(1), Then{Code: events.NotFound}},
+		{"by nothing", []Step{opened}, adjusted(0), Then{Code: events.InvalidArgument}},
+		{"up by the most", []Step{opened}, adjusted(mostCredits), Then{Events: []string{"credit.adjusted"}}},
+		{"up by one more", []Step{opened}, adjusted(mostCredits + 1), Then{Code: events.InvalidArgument}},
+		{"down by the most", []Step{opened, granted(mostCredits)}, adjusted(-mostCredits), Then{Events: []string{"credit.adjusted", "balance.exhausted"}}},
+		{"down by one more", []Step{opened}, adjusted(-mostCredits - 1), Then{Code: events.InvalidArgument}},
+		{"up to the most", []Step{opened, granted(1)}, adjusted(mostCredits - 1), Then{Events: []string{"credit.adjusted"}}},
+		{"up past the most", []Step{opened, granted(1)}, adjusted(mostCredits), Then{Code: events.LimitExceeded}},
+		{"up past the most once the allowance is whole", []Step{opened, Do("account.set_plan", `{"plan":{"name":"p","allowance":{"amount":5}}}`), debited(5)}, adjusted(mostCredits - 4), Then{Code: events.LimitExceeded}},
+		{"and not past it", []Step{opened, Do("account.set_plan", `{"plan":{"name":"p","allowance":{"amount":5}}}`), debited(5)}, adjusted(mostCredits - 5), Then{Events: []string{"credit.adjusted"}}},
+		{"no reason", []Step{opened}, reason(""), Then{Code: events.InvalidArgument}},
+		{"a reason of 256 characters", []Step{opened}, reason(strings.Repeat("é", 256)), Then{Events: []string{"credit.adjusted"}}},
+		{"a reason of 257 characters", []Step{opened}, reason(strings.Repeat("é", 257)), Then{Code: events.InvalidArgument}},
+		{"no environment", []Step{opened}, Do("credit.adjust", `{"asset":"credits","amount":1,"reason":"r"}`), Then{Code: events.InvalidArgument}},
+		{"no asset", []Step{opened}, Do("credit.adjust", `{"environment":"test","amount":1,"reason":"r"}`), Then{Code: events.InvalidArgument}},
+	})
+}
+
+func transferred(amount int64) Step {
+	return Do("credit.transfer", fmt.Sprintf(`{"to":"bolt","environment":"test","asset":"credits","amount":%d}`, amount))
+}
+
+func TestCreditTransfer(t *testing.T) {
+	both := []Step{opened, For(Other, opened)}
+	and := func(more ...Step) []Step { return append(both[:len(both):len(both)], more...) }
+	to := func(text string) Step {
+		return Do("credit.transfer", `{"to":"`+text+`","environment":"test","asset":"credits","amount":1}`)
+	}
+	legs := []string{"credit.transferred", "credit.transferred"}
+	last := []string{"credit.transferred", "credit.transferred", "balance.exhausted"}
+	reference := func(text string) Step {
+		return Do("credit.transfer", `{"to":"bolt","environment":"test","asset":"credits","amount":1,"reference":"`+text+`"}`)
+	}
+	Run(t, []Case{
+		{"the sender's leg answers", and(granted(100)), transferred(30), Then{Events: legs, Reply: `{"balance":{"environment":"test","asset":"credits","posted":70,"held":0,"available":70}}`}},
+		{"the receiver's leg is its own", and(granted(100)), transferred(30), Then{Events: legs,
+			Data: `{"from":"acme","to":"bolt","amount":30,"drawn":null,"balance":{"environment":"test","asset":"credits","posted":30,"held":0,"available":30}}`}},
+		{"what came can be spent", and(granted(100), transferred(30)), For(Other, debited(30)), Then{Events: []string{"credit.debited", "balance.exhausted"}}},
+		{"and for ever", and(expiringGrant, transferred(30)), For(Other, After(87600*time.Hour, debited(30))), Then{Events: []string{"credit.expired", "balance.exhausted", "credit.debited", "balance.exhausted"}}},
+		{"all there is", and(granted(100)), transferred(100), Then{Events: last}},
+		{"one more", and(granted(100)), transferred(101), Then{Code: events.InsufficientCredits}},
+		{"what is held stays held", and(granted(100), held(60)), transferred(41), Then{Code: events.InsufficientCredits}},
+		{"to the end of the overdraft", and(overdrawn), transferred(50), Then{Events: legs, Reply: `{"balance":{"environment":"test","asset":"credits","posted":-50,"held":0,"available":-50}}`}},
+		{"and past it", and(overdrawn), transferred(51), Then{Code: events.InsufficientCredits}},
+		{"par does not stand in", and(Do("account.set_plan", `{"plan":{"name":"p","par":[["credits","gold"]]}}`), Do("credit.grant", `{"environment":"test","asset":"gold","amount":5}`)), transferred(1), Then{Code: events.InsufficientCredits}},
+		{"it pays what the receiver owes", and(granted(100), For(Other, overdrawn), For(Other, debited(50))), transferred(20), Then{Events: legs,
+			Data: `{"added":[{"grant":"overdraft","amount":20}],"balance":{"environment":"test","asset":"credits","posted":-30,"held":0,"available":-30}}`}},
+		{"to itself", and(granted(100)), to(Account), Then{Code: events.InvalidArgument}},
+		{"to nobody", and(granted(100)), to("nobody"), Then{Code: events.NotFound}},
+		{"to the ledger", and(granted(100)), to("_"), Then{Code: events.InvalidArgument}},
+		{"to no account", and(granted(100)), to(""), Then{Code: events.InvalidArgument}},
+		{"to what cannot be one", and(granted(100)), to("b.c"), Then{Code: events.InvalidArgument}},
+		{"from nobody", []Step{For(Other, opened)}, transferred(1), Then{Code: events.NotFound}},
+		{"from a suspended account", and(granted(100), suspended), transferred(1), Then{Code: events.AccountSuspended}},
+		{"to a suspended account", and(granted(100), For(Other, suspended)), transferred(1), Then{Events: legs}},
+		{"live is off at first", and(), Do("credit.transfer", `{"to":"bolt","environment":"live","asset":"credits","amount":1}`), Then{Code: events.EnvironmentDisabled}},
+		{"to where live is off", and(Do("account.enable_environment", `{"environment":"live"}`), Do("credit.grant", `{"environment":"live","asset":"credits","amount":2}`)),
+			Do("credit.transfer", `{"to":"bolt","environment":"live","asset":"credits","amount":1}`), Then{Events: legs}},
+		{"of nothing", and(granted(100)), transferred(0), Then{Code: events.InvalidArgument}},
+		{"of less", and(granted(100)), transferred(-1), Then{Code: events.InvalidArgument}},
+		{"of the most", and(granted(mostCredits)), transferred(mostCredits), Then{Events: last}},
+		{"of one more", and(granted(mostCredits)), transferred(mostCredits + 1), Then{Code: events.InvalidArgument}},
+		{"up to what the receiver may have", and(granted(100), For(Other, granted(mostCredits-1))), transferred(1), Then{Events: legs}},
+		{"and past it", and(granted(100), For(Other, granted(mostCredits-1))), transferred(2), Then{Code: events.LimitExceeded}},
+		{"a reference of 256 characters", and(granted(100)), reference(strings.Repeat("é", 256)), Then{Events: legs}},
+		{"a reference of 257 characters", and(granted(100)), reference(strings.Repeat("é", 257)), Then{Code: events.InvalidArgument}},
+		{"no environment", and(), Do("credit.transfer", `{"to":"bolt","asset":"credits","amount":1}`), Then{Code: events.InvalidArgument}},
+		{"no asset", and(), Do("credit.transfer", `{"to":"bolt","environment":"test","amount":1}`), Then{Code: events.InvalidArgument}},
+	})
+}
+
+func TestReceiversHaveALimitToo(t *testing.T) {
+	given := []Step{opened, For(Other, opened), granted(10)}
+	for range 999 {
+		given = append(given, For(Other, granted(1)))
+	}
+	Run(t, []Case{
+		{"the 1,000th grant", given, transferred(1), Then{Events: []string{"credit.transferred", "credit.transferred"}}},
+		{"one more", append(given[:len(given):len(given)], For(Other, granted(1))), transferred(1), Then{Code: events.LimitExceeded}},
+		{"adjusted", append(given[:len(given):len(given)], For(Other, granted(1))), For(Other, adjusted(1)), Then{Code: events.LimitExceeded}},
 	})
 }

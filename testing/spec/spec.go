@@ -20,14 +20,18 @@ import (
 // Start is the ledger's clock at the beginning of every Case.
 var Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// Account is the account that commands are given to.
-const Account = "acme"
+// Account is the account that commands are given to, and Other a second one.
+const (
+	Account = "acme"
+	Other   = "bolt"
+)
 
 // Step is one thing that happens: a command, an authorisation, or time that passes.
 type Step struct {
 	Verb string        // a command's verb, "authorize", or "" for time alone
-	Body string        // JSON; "@key1" stands for the id of the first key, "@secret1" for the first secret that was made, "@endpoint1" likewise
+	Body string        // JSON; "@key1" stands for the id of the first key, "@secret1" for the first secret that was made, "@endpoint1" and "@hold1" likewise
 	Wait time.Duration // before it
+	To   string        // the account, empty: Account
 }
 
 // Do is a command.
@@ -42,12 +46,20 @@ func After(d time.Duration, s Step) Step {
 	return s
 }
 
+// For is a step of another account.
+func For(account string, s Step) Step {
+	s.To = account
+	return s
+}
+
 // Then is what is expected of the last step. Members of JSON objects that are not named
 // are not looked at.
 type Then struct {
 	Events []string    // types, in order; none: nothing changes
 	Data   string      // members of the last event's data
+	Reply  string      // members of the object that answers a command
 	Code   events.Code // of a refusal, or of an answer
+	Detail string      // members of a refusal's details
 	Answer string      // members of an authorisation's answer
 }
 
@@ -104,9 +116,14 @@ func (w *world) step(s Step) outcome {
 	case "authorize":
 		out = w.authorize(body)
 	default:
-		out = w.command(s.Verb, body)
+		out = w.command(s, body)
 	}
 	w.evolve(out.events)
+	for i := range out.events {
+		if out.events[i].Type == "hold.placed" {
+			w.name("hold", out.events[i].Subject)
+		}
+	}
 	out.events = append(due, out.events...)
 	return out
 }
@@ -143,7 +160,11 @@ func (w *world) id() ulid.ULID {
 	return id
 }
 
-func (w *world) command(verb string, body []byte) outcome {
+func (w *world) command(s Step, body []byte) outcome {
+	verb, account := s.Verb, s.To
+	if account == "" {
+		account = Account
+	}
 	for i := range ledger.Commands {
 		if ledger.Commands[i].Verb != verb {
 			continue
@@ -157,7 +178,7 @@ func (w *world) command(verb string, body []byte) outcome {
 			return outcome{err: err}
 		}
 		w.complete(cmd)
-		in := ledger.Input{AccountID: Account, CommandID: w.id(), Time: events.At(w.now)}
+		in := ledger.Input{AccountID: account, CommandID: w.id(), Time: events.At(w.now)}
 		decision, err := ledger.Decide(w.state, spec, cmd, &in)
 		if c, ok := cmd.(*ledger.RotateKey); ok && err == nil {
 			w.name("secret", c.Secret(decision.Events[0].Environment, Account))
@@ -192,13 +213,16 @@ func (w *world) complete(cmd ledger.Command) {
 	}
 }
 
-// name binds "@<noun><n>" to a value.
+// name binds "@<noun><n>" to a value, for the first nine of a noun.
 func (w *world) name(noun, value string) {
 	n := 1
 	for _, s := range w.pairs {
 		if strings.HasPrefix(s, "@"+noun) {
 			n++
 		}
+	}
+	if n > 9 {
+		return
 	}
 	w.pairs = append(w.pairs, "@"+noun+string(rune('0'+n)), value)
 	w.names = strings.NewReplacer(w.pairs...)
@@ -258,6 +282,16 @@ func (w *world) check(out outcome, want Then) {
 	if want.Answer != "" {
 		w.members(out.answer, want.Answer)
 	}
+	if want.Detail != "" {
+		w.members(out.err.Details, want.Detail)
+	}
+	if want.Reply != "" {
+		b, err := (&ledger.Result{Data: ledger.Outcome(out.events)}).AppendJSON(nil)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.membersOf(b, want.Reply)
+	}
 }
 
 // members compares the named members of v's JSON.
@@ -267,6 +301,12 @@ func (w *world) members(v any, want string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.membersOf(b, want)
+}
+
+// membersOf compares the named members of a JSON object.
+func (w *world) membersOf(b []byte, want string) {
+	w.t.Helper()
 	var got, wanted map[string]any
 	if err := json.Unmarshal(b, &got); err != nil {
 		w.t.Fatal(err)
