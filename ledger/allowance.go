@@ -63,14 +63,18 @@ func (in *Input) setAllowance(next *events.Plan) (list []events.Event) {
 }
 
 // allowanceEvent is the event that sets an allowance, and what it brings about. It pays
-// first what the balance owes.
+// first what the balance owes. What there is no room for, since holds keep the allowances
+// of many periods, counts as spent.
 func (in *Input) allowanceEvent(b *balance, place balanceID, amount, spent int64, by string, end events.Time) []events.Event {
 	r := events.Replenishment{
 		Environment: place.environment, Asset: place.asset, Amount: amount, Before: b.allowance.remaining(),
-		OverdraftPaid: min(max(0, amount-spent), b.owed()), By: by, ResetsAt: end, CreatedAt: in.Time,
+		By: by, ResetsAt: end, CreatedAt: in.Time,
 	}
-	r.Spent = spent + r.OverdraftPaid
-	r.Remaining = max(0, amount-r.Spent)
+	unspent := max(0, amount-spent)
+	comes := min(unspent, MaxAmount-(b.posted-r.Before))
+	r.OverdraftPaid = min(comes, b.owed())
+	r.Remaining = comes - r.OverdraftPaid
+	r.Spent = spent + unspent - r.Remaining
 	after := b.after(place, r.Remaining+r.OverdraftPaid-r.Before, 0)
 	list := []events.Event{{
 		Type: "credit.replenished", Account: in.AccountID, Environment: place.environment,

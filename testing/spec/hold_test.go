@@ -183,3 +183,19 @@ func TestAHoldDrawsFromSoMany(t *testing.T) {
 		{"and gives them all back", append(given[:len(given):len(given)], held(2000)), Do("hold.release", `{"hold":"@hold3"}`), Then{Events: []string{"hold.released"}}},
 	})
 }
+
+// A hold keeps the allowance it was placed on beyond its period, and the next one is whole
+// again: there must be room for both.
+func TestAllowanceBesideHolds(t *testing.T) {
+	given := func(most int64) []Step {
+		return []Step{opened, Do("account.set_plan", `{"plan":{"name":"p","allowance":{"amount":40}}}`), granted(most - 40),
+			Do("hold.place", `{"environment":"test","asset":"credits","amount":30,"expires_in":"48h"}`)}
+	}
+	replenished := []string{"credit.replenished"}
+	Run(t, []Case{
+		{"there is", given(mostCredits - 30), Step{Wait: 12 * time.Hour}, Then{Events: replenished,
+			Data: `{"before":10,"remaining":40,"spent":0,"balance":{"environment":"test","asset":"credits","posted":9007199254740991,"held":30,"available":9007199254740961}}`}},
+		{"there is for one less", given(mostCredits - 29), Step{Wait: 12 * time.Hour}, Then{Events: replenished,
+			Data: `{"before":10,"remaining":39,"spent":1,"balance":{"environment":"test","asset":"credits","posted":9007199254740991,"held":30,"available":9007199254740961}}`}},
+	})
+}
