@@ -132,7 +132,7 @@ func (t *taken) hold(in *Input, c *PlaceHold) []events.Event {
 // CaptureHold is hold.capture. It may come again and again until nothing is held.
 type CaptureHold struct {
 	Hold   string `json:"hold"`
-	Amount *int64 `json:"amount"` // nil: all that is still held
+	Amount *int64 `json:"amount,omitzero"` // nil: all that is still held
 }
 
 // Validate implements Command.

@@ -14,9 +14,9 @@ import (
 func creditsCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "credits",
-		Short:   "Grant and take credits, and show balances",
+		Short:   "Grant, take and move credits, and show balances",
 		Example: "  keyledger credits grant acme 2000\n  keyledger credits balance acme",
-	}, creditsGrant(a), creditsDebit(a), creditsBalance(a))
+	}, creditsGrant(a), creditsDebit(a), creditsAdjust(a), creditsTransfer(a), creditsBalance(a))
 }
 
 func creditsGrant(a *app) *cobra.Command {
@@ -74,9 +74,7 @@ func creditsDebit(a *app) *cobra.Command {
 			return a.show(reply, &out, func(t *table) {
 				t.row("debit", out.Debit.ID)
 				t.row("amount", out.Debit.Amount)
-				for _, draw := range out.Debit.Drawn {
-					t.row("drawn from", draw.Grant+": "+strconv.FormatInt(draw.Amount, 10))
-				}
+				drawRows(t, "drawn from", out.Debit.Drawn)
 				balanceRows(t, out.Balance)
 			})
 		})
@@ -87,6 +85,76 @@ func creditsDebit(a *app) *cobra.Command {
 	c.Flags().StringVar(&body.Product, "product", "", "`PRODUCT` it paid")
 	c.Flags().StringVar(&body.Reference, "reference", "", "`TEXT` of your own")
 	return withID(c)
+}
+
+func creditsAdjust(a *app) *cobra.Command {
+	var body ledger.AdjustCredit
+	c := a.verb(&cobra.Command{
+		Use:   "adjust ACCOUNT AMOUNT",
+		Short: "Correct a balance",
+		Long: `Correct a balance by a signed AMOUNT, for a reason that stays on record. It works for
+suspended accounts and where the environment is off, and takes no balance below what it
+may owe. A negative AMOUNT comes after "--".`,
+		Example: `  keyledger credits adjust acme 250 --reason "outage of 3 May"
+  keyledger credits adjust acme --reason "granted twice" -- -250`,
+		Args: arguments("ACCOUNT", "AMOUNT"),
+	}, func(cmd *cobra.Command, args []string) (err error) {
+		if body.Amount, err = parseAmount(args[1]); err != nil {
+			return err
+		}
+		return a.command(cmd, args[0], "credit.adjust", body, func(reply *client.Reply) error {
+			var out client.Adjusted
+			return a.show(reply, &out, func(t *table) {
+				t.row("adjustment", out.Adjustment.ID)
+				t.row("amount", out.Adjustment.Amount)
+				t.row("reason", out.Adjustment.Reason)
+				drawRows(t, "drawn from", out.Adjustment.Drawn)
+				drawRows(t, "added to", out.Adjustment.Added)
+				balanceRows(t, out.Balance)
+			})
+		})
+	})
+	environmentFlag(c, &body.Environment)
+	assetFlag(c, &body.Asset)
+	c.Flags().StringVar(&body.Reason, "reason", "", "`WHY`, for the record")
+	require(c, "reason")
+	return withID(c)
+}
+
+func creditsTransfer(a *app) *cobra.Command {
+	var body ledger.TransferCredit
+	c := a.verb(&cobra.Command{
+		Use:     "transfer ACCOUNT TO AMOUNT",
+		Short:   "Move credits to another account",
+		Example: "  keyledger credits transfer acme globex 250 --reference \"contract 12\"",
+		Args:    arguments("ACCOUNT", "TO", "AMOUNT"),
+	}, func(cmd *cobra.Command, args []string) (err error) {
+		body.To = args[1]
+		if body.Amount, err = parseAmount(args[2]); err != nil {
+			return err
+		}
+		return a.command(cmd, args[0], "credit.transfer", body, func(reply *client.Reply) error {
+			var out client.Transferred
+			return a.show(reply, &out, func(t *table) {
+				t.row("transfer", out.Transfer.ID)
+				t.row("to", out.Transfer.To)
+				t.row("amount", out.Transfer.Amount)
+				drawRows(t, "drawn from", out.Transfer.Drawn)
+				balanceRows(t, out.Balance)
+			})
+		})
+	})
+	environmentFlag(c, &body.Environment)
+	assetFlag(c, &body.Asset)
+	c.Flags().StringVar(&body.Reference, "reference", "", "`TEXT` of your own, which both accounts see")
+	return withID(c)
+}
+
+// drawRows says which grants an amount came from or went to.
+func drawRows(t *table, what string, list []events.Draw) {
+	for _, draw := range list {
+		t.row(what, draw.Grant+": "+strconv.FormatInt(draw.Amount, 10))
+	}
 }
 
 func creditsBalance(a *app) *cobra.Command {

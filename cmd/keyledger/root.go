@@ -66,8 +66,8 @@ standard error: {"error":{"code":"…","message":"…"}}.`,
 
 	root.AddCommand(
 		serveCommand(a), demoCommand(a),
-		accountCommand(a), keyCommand(a), creditsCommand(a), authorizeCommand(a), accessCommand(a), webhookCommand(a),
-		auditCommand(a), statusCommand(a), clockCommand(a), benchCommand(a),
+		accountCommand(a), keyCommand(a), creditsCommand(a), holdCommand(a), authorizeCommand(a), accessCommand(a),
+		webhookCommand(a), auditCommand(a), statusCommand(a), clockCommand(a), benchCommand(a),
 	)
 	return root
 }

@@ -87,6 +87,59 @@ func (c *Client) Debit(ctx context.Context, account string, body ledger.DebitCre
 	return out, c.command(ctx, account, "credit.debit", body, out, opts)
 }
 
+// Adjusted is what credit.adjust answers.
+type Adjusted struct {
+	Adjustment events.Adjustment `json:"adjustment"`
+	Balance    events.Balance    `json:"balance"`
+}
+
+// Adjust corrects a balance: up, or down to what it may owe.
+func (c *Client) Adjust(ctx context.Context, account string, body ledger.AdjustCredit, opts ...Option) (*Adjusted, error) {
+	out := new(Adjusted)
+	return out, c.command(ctx, account, "credit.adjust", body, out, opts)
+}
+
+// Transferred is what credit.transfer answers: the leg and the balance of the account
+// that pays.
+type Transferred struct {
+	Transfer events.Transfer `json:"transfer"`
+	Balance  events.Balance  `json:"balance"`
+}
+
+// Transfer moves credit to another account.
+func (c *Client) Transfer(ctx context.Context, account string, body ledger.TransferCredit, opts ...Option) (*Transferred, error) {
+	out := new(Transferred)
+	return out, c.command(ctx, account, "credit.transfer", body, out, opts)
+}
+
+// Held is what the commands of holds answer: the hold after it, what a capture took, and
+// where the rest of one that ended went to.
+type Held struct {
+	Hold     events.Hold     `json:"hold"`
+	Capture  *events.Capture `json:"capture"`
+	Returned []events.Draw   `json:"returned"`
+	Lapsed   []events.Draw   `json:"lapsed"` // with the grants it came from
+	Balance  events.Balance  `json:"balance"`
+}
+
+// PlaceHold sets credit aside.
+func (c *Client) PlaceHold(ctx context.Context, account string, body ledger.PlaceHold, opts ...Option) (*Held, error) {
+	out := new(Held)
+	return out, c.command(ctx, account, "hold.place", body, out, opts)
+}
+
+// CaptureHold takes a part of what is held, or all of it.
+func (c *Client) CaptureHold(ctx context.Context, account string, body ledger.CaptureHold, opts ...Option) (*Held, error) {
+	out := new(Held)
+	return out, c.command(ctx, account, "hold.capture", body, out, opts)
+}
+
+// ReleaseHold gives back what is still held.
+func (c *Client) ReleaseHold(ctx context.Context, account string, body ledger.ReleaseHold, opts ...Option) (*Held, error) {
+	out := new(Held)
+	return out, c.command(ctx, account, "hold.release", body, out, opts)
+}
+
 // NewEndpoint is an endpoint with its signing secret, which is told this once.
 type NewEndpoint struct {
 	Endpoint *events.Endpoint `json:"endpoint"`
