@@ -128,6 +128,10 @@ func debit(amount int64) *ledger.DebitCredit {
 	return &ledger.DebitCredit{Environment: events.Test, Asset: "credits", Amount: amount}
 }
 
+func transfer(to string, amount int64) *ledger.TransferCredit {
+	return &ledger.TransferCredit{To: to, Environment: events.Test, Asset: "credits", Amount: amount}
+}
+
 // id makes a command id at the clock's time.
 func (c *clock) id() ulid.ULID {
 	return ulid.MustNew(uint64(c.ms.Load()), ulid.DefaultEntropy())

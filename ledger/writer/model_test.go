@@ -102,6 +102,38 @@ func (n *naive) debit(account, asset, key string, amount int64) outcome {
 	return n.take(account+" "+asset, amount)
 }
 
+// adjust adds what lasts, or takes what there is.
+func (n *naive) adjust(account, asset string, amount int64) outcome {
+	if amount > 0 {
+		return n.grant(account, asset, amount, 0)
+	}
+	if code := n.guard(account, true); code != "ok" {
+		return outcome{Code: code}
+	}
+	if n.sum(account+" "+asset) < -amount {
+		return outcome{Code: "insufficient_credits"}
+	}
+	return n.take(account+" "+asset, -amount)
+}
+
+func (n *naive) transfer(from, to, asset string, amount int64) outcome {
+	code := n.guard(from, false)
+	switch {
+	case code != "ok":
+		return outcome{Code: code}
+	case from == to:
+		return outcome{Code: "invalid_argument"}
+	case n.accounts[to] == "":
+		return outcome{Code: "not_found"}
+	case n.sum(to+" "+asset)+amount > naiveMost:
+		return outcome{Code: "limit_exceeded"}
+	case n.sum(from+" "+asset) < amount:
+		return outcome{Code: "insufficient_credits"}
+	}
+	n.grants[to+" "+asset] = append(n.grants[to+" "+asset], &naiveGrant{amount, 0})
+	return n.take(from+" "+asset, amount)
+}
+
 // take draws the grants one credit after the other would be drawn: low priority first,
 // then the oldest.
 func (n *naive) take(place string, amount int64) outcome {
@@ -195,7 +227,7 @@ func TestRandomCommandsAgainstANaiveModel(t *testing.T) {
 		w.newKey() // never created
 		t.Repeat(map[string]func(*rapid.T){
 			"account": w.account, "grant": w.grant, "debit": w.debit, "create key": w.createKey, "key": w.key,
-			"authorize": w.authorize, "again": w.authorize, "more": w.debit,
+			"adjust": w.adjust, "transfer": w.transfer, "authorize": w.authorize, "again": w.authorize, "more": w.debit,
 			"restart": w.restart,
 		})
 		w.restart(t)
@@ -255,6 +287,21 @@ func (w *twins) debit(t *rapid.T) {
 	}
 	cmd := &ledger.DebitCredit{Environment: events.Test, Asset: asset, Amount: amount, Key: key}
 	w.twice(account, "credit.debit", cmd, func() outcome { return w.model.debit(account, asset, key, amount) })
+}
+
+func (w *twins) adjust(t *rapid.T) {
+	account, asset, amount := drawAccount(t), drawAsset(t), drawAmount(t)
+	if rapid.Bool().Draw(t, "down") {
+		amount = -amount
+	}
+	cmd := &ledger.AdjustCredit{Environment: events.Test, Asset: asset, Amount: amount, Reason: "r"}
+	w.twice(account, "credit.adjust", cmd, func() outcome { return w.model.adjust(account, asset, amount) })
+}
+
+func (w *twins) transfer(t *rapid.T) {
+	from, to, asset, amount := drawAccount(t), drawAccount(t), drawAsset(t), drawAmount(t)
+	cmd := &ledger.TransferCredit{To: to, Environment: events.Test, Asset: asset, Amount: amount}
+	w.twice(from, "credit.transfer", cmd, func() outcome { return w.model.transfer(from, to, asset, amount) })
 }
 
 // newKey makes a key as the edge does.
@@ -356,10 +403,18 @@ func outcomeOf(r *Reply) outcome {
 	case *events.Granted:
 		out.Balance = d.Balance.Posted
 	case *events.Debited:
-		out.Balance = d.Balance.Posted
-		for _, drawn := range d.Drawn {
-			out.Drawn = append(out.Drawn, drawn.Amount)
-		}
+		out.Balance, out.Drawn = d.Balance.Posted, amounts(d.Drawn)
+	case *events.Adjusted:
+		out.Balance, out.Drawn = d.Balance.Posted, amounts(d.Drawn)
+	case *events.Transferred:
+		out.Balance, out.Drawn = d.Balance.Posted, amounts(d.Drawn)
 	}
 	return out
+}
+
+func amounts(drawn []events.Draw) (list []int64) {
+	for i := range drawn {
+		list = append(list, drawn[i].Amount)
+	}
+	return list
 }

@@ -157,6 +157,11 @@ func TestSnapshotAndTailAreTheLog(t *testing.T) {
 					replies = append(replies, f.submit(account, "credit.grant", &ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 7}, c.id()))
 				case 2:
 					replies = append(replies, f.submit(account, "key.import", imports(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "secret")), c.id()))
+				case 3, 4, 5:
+					to := rapid.SampledFrom(accounts).Draw(t, "to")
+					replies = append(replies, f.submit(account, "credit.transfer", transfer(to, int64(rapid.IntRange(1, 40).Draw(t, "amount"))), c.id()))
+				case 6:
+					replies = append(replies, f.submit(account, "hold.place", &ledger.PlaceHold{Environment: events.Test, Asset: "credits", Amount: 5, ExpiresIn: "1500ms"}, c.id()))
 				default:
 					replies = append(replies, f.submit(account, "credit.debit", debit(int64(rapid.IntRange(1, 40).Draw(t, "amount"))), c.id()))
 				}

@@ -136,6 +136,8 @@ var table = []mutant{
 	{"no reserve in the log", "TestTooFullForATakeover", writerTests, []edit{{storage, "return min(reserveBytes, limit/10)", "return 0 * limit"}}},
 	{"go on after the storage failed", "TestStorageFailureEnds", writerTests, []edit{{storage, "case errors.Is(err, ErrStorageFailed):\n		return err", "case errors.Is(err, ErrStorageFailed):\n		return nil"}}},
 	{"fold again what a snapshot holds", "TestSnapshotAndTailAreTheLog", writerTests, []edit{{takeover, "if c.Sequence > w.stamps[e.Events[j].Account] {", "if true {"}}},
+	{"fold a transfer by the account of its entry", "TestTransferAcrossAWalk", writerTests, []edit{{takeover, "if c.Sequence > w.stamps[e.Events[j].Account] {", "if c.Sequence > w.stamps[e.Account] {"}}},
+	{"transfer to one that is not up to date", "TestTransferMeetsWhatIsDueOfBoth", writerTests, []edit{{group, "ok && !w.meetDue(p, t.Touches())", "ok && t == nil"}}},
 	{"stamp with the acknowledged end", "TestStampsAreAheadOfTheAcknowledgement", writerTests, []edit{{walk, "k.end = w.sent\n", "k.end = w.chain\n"}}},
 	{"finish a snapshot before its end is acknowledged", "TestStampsAreAheadOfTheAcknowledgement", writerTests, []edit{{walk, "case k.next == k.accounts && w.chain.Sequence < k.end.Sequence:", "case false:"}}},
 	{"no look at a snapshot's base", "TestUnusableSnapshotsAreSkipped", writerTests, []edit{{restore, "case store.ChainAt(c) != base:", "case false:"}}},
