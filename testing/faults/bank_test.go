@@ -2,8 +2,6 @@ package faults
 
 import (
 	"context"
-	"crypto/sha256"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -28,9 +26,8 @@ const (
 	betweenBank  = 400 // transfers between two faults
 )
 
-// bank is clients that move credits between accounts, as Jepsen's bank test does. A
-// transfer is a debit and a grant whose ids are derived from the debit's: whoever retries
-// both until they have an answer completes it once, whatever happens in between.
+// bank is clients that move credits between accounts, as Jepsen's bank test does. Whoever
+// retries a transfer until it has an answer completes it once, whatever happens in between.
 type bank struct {
 	t    *testing.T
 	c    *client.Client
@@ -76,7 +73,7 @@ func (b *bank) settle(f func(context.Context) error) events.Code {
 func (b *bank) transfer(from, to string, amount int64) {
 	id := ulid.Make()
 	code := b.settle(func(ctx context.Context) error {
-		_, err := b.c.Debit(ctx, from, ledger.DebitCredit{Environment: events.Test, Asset: "credits", Amount: amount, Reference: to}, client.WithID(id))
+		_, err := b.c.Transfer(ctx, from, ledger.TransferCredit{To: to, Environment: events.Test, Asset: "credits", Amount: amount}, client.WithID(id))
 		return err
 	})
 	if code == events.InsufficientCredits {
@@ -84,16 +81,8 @@ func (b *bank) transfer(from, to string, amount int64) {
 		return
 	}
 	if code != events.OK {
-		b.t.Errorf("debit %s: %s", id, code)
+		b.t.Errorf("transfer %s: %s", id, code)
 		return
-	}
-	grant, command := grantOf(id)
-	code = b.settle(func(ctx context.Context) error {
-		_, err := b.c.Grant(ctx, to, ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: amount, Grant: grant}, client.WithID(command))
-		return err
-	})
-	if code != events.OK {
-		b.t.Errorf("grant %s: %s", grant, code)
 	}
 	if b.completed.Add(1)%betweenBank == 0 {
 		select {
@@ -101,15 +90,6 @@ func (b *bank) transfer(from, to string, amount int64) {
 		default:
 		}
 	}
-}
-
-// grantOf derives the second half of a transfer from the first: the grant's id and its
-// command's.
-func grantOf(debit ulid.ULID) (grant string, command ulid.ULID) {
-	sum := sha256.Sum256(debit[:])
-	command = debit // of the same time
-	copy(command[6:], sum[:])
-	return "grant_" + command.String(), command
 }
 
 // client transfers and reads until ctx ends; what was started is completed.
@@ -160,8 +140,8 @@ func (b *bank) run(times int, fault func()) {
 	b.t.Logf("%d transfers, %d refused, %d reads", b.completed.Load(), b.refused.Load(), b.reads.Load())
 }
 
-// check: the total is what was put in, and each transfer's two halves stand in the log
-// once.
+// check: the total is what was put in, now and at every position of the log, and each
+// completed transfer stands in it once, both legs in one entry.
 func (b *bank) check(commits []*store.Commit) {
 	b.t.Helper()
 	var total int64
@@ -171,29 +151,56 @@ func (b *bank) check(commits []*store.Commit) {
 	if total != bankAccounts*bankEach {
 		b.t.Errorf("the total is %d, %d were put in", total, bankAccounts*bankEach)
 	}
-	half := map[string]string{} // grant id: what is still missing
-	debits := 0
+	posted, given, transfers := map[string]int64{}, int64(0), map[ulid.ULID]bool{}
 	for _, c := range commits {
-		for _, e := range c.Entries {
-			switch d := e.Events[0].Data.(type) {
-			case *events.Debited:
-				grant, _ := grantOf(e.CommandID)
-				half[grant] = fmt.Sprintf("%d for %s", d.Amount, d.Reference)
-				debits++
-			case *events.Granted:
-				if want, ok := half[d.ID]; ok && want != fmt.Sprintf("%d for %s", d.Amount, e.Account) {
-					b.t.Errorf("%s grants %s %d, the debit was of %s", d.ID, e.Account, d.Amount, want)
+		for i := range c.Entries {
+			e := &c.Entries[i]
+			for _, ev := range e.Events {
+				switch d := ev.Data.(type) {
+				case *events.Granted:
+					given += d.Amount
+					posted[ev.Account] = d.Balance.Posted
+				case *events.Transferred:
+					posted[ev.Account] = d.Balance.Posted
 				}
-				delete(half, d.ID)
 			}
+			if sum := sumOf(posted); sum != given {
+				b.t.Fatalf("commit %d, entry %d: the total is %d, %d were put in", c.Sequence, i, sum, given)
+			}
+			if e.Command != "credit.transfer" {
+				continue
+			}
+			b.legs(e)
+			if transfers[e.CommandID] {
+				b.t.Errorf("transfer %s stands in the log twice", e.CommandID)
+			}
+			transfers[e.CommandID] = true
 		}
 	}
-	if int64(debits) != b.completed.Load() {
-		b.t.Errorf("%d debits in the log, %d transfers were completed", debits, b.completed.Load())
+	if int64(len(transfers)) != b.completed.Load() {
+		b.t.Errorf("%d transfers in the log, %d were completed", len(transfers), b.completed.Load())
 	}
-	for grant, want := range half {
-		b.t.Errorf("%s: %s never arrived", grant, want)
+}
+
+// legs checks the two legs of an entry.
+func (b *bank) legs(e *store.Entry) {
+	if len(e.Events) < 2 {
+		b.t.Errorf("transfer %s has one leg", e.CommandID)
+		return
 	}
+	paid, _ := e.Events[0].Data.(*events.Transferred)
+	got, _ := e.Events[1].Data.(*events.Transferred)
+	if paid == nil || got == nil || paid.ID != got.ID || paid.Amount != got.Amount ||
+		e.Events[0].Account != e.Account || paid.From != e.Account || e.Events[1].Account != paid.To {
+		b.t.Errorf("transfer %s is not two legs of one: %+v, %+v", e.CommandID, paid, got)
+	}
+}
+
+func sumOf(m map[string]int64) (sum int64) {
+	for _, n := range m {
+		sum += n
+	}
+	return sum
 }
 
 // Transfers while the server is killed again and again.
