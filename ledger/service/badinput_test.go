@@ -72,6 +72,27 @@ func badAccounts() []badRow {
 	}
 }
 
+// badMoves are refusals of holds, corrections and transfers.
+func badMoves() []badRow {
+	const place = `"environment":"test","asset":"credits"`
+	return []badRow{
+		{"a hold without an end", "cmd.acme.hold.place", `{` + place + `,"amount":1}`, bad, nil},
+		{"a hold for a number of seconds", "cmd.acme.hold.place", `{` + place + `,"amount":1,"expires_in":60}`, bad, nil},
+		{"a hold of nothing", "cmd.acme.hold.place", `{` + place + `,"amount":0,"expires_in":"1h"}`, bad, nil},
+		{"a hold of 2^53", "cmd.acme.hold.place", `{` + place + `,"amount":9007199254740992,"expires_in":"1h"}`, bad, nil},
+		{"a hold of a year and an hour", "cmd.acme.hold.place", `{` + place + `,"amount":1,"expires_in":"8761h"}`, bad, nil},
+		{"capture null", "cmd.acme.hold.capture", `{"hold":null}`, bad, nil},
+		{"capture less than nothing", "cmd.acme.hold.capture", `{"hold":"hold_01ARZ3NDEKTSV4RRFFQ69G5FAV","amount":-1}`, bad, nil},
+		{"release an unknown hold", "cmd.acme.hold.release", `{"hold":"hold_01ARZ3NDEKTSV4RRFFQ69G5FAV"}`, events.NotFound, nil},
+		{"adjust by nothing", "cmd.acme.credit.adjust", `{` + place + `,"amount":0,"reason":"r"}`, bad, nil},
+		{"adjust by -2^53", "cmd.acme.credit.adjust", `{` + place + `,"amount":-9007199254740992,"reason":"r"}`, bad, nil},
+		{"adjust without a reason", "cmd.acme.credit.adjust", `{` + place + `,"amount":1}`, bad, nil},
+		{"transfer to itself", "cmd.acme.credit.transfer", `{"to":"acme",` + place + `,"amount":1}`, bad, nil},
+		{"transfer to a wildcard", "cmd.acme.credit.transfer", `{"to":">",` + place + `,"amount":1}`, bad, nil},
+		{"transfer to nobody", "cmd.acme.credit.transfer", `{"to":"nobody",` + place + `,"amount":1}`, events.NotFound, nil},
+	}
+}
+
 // badKeys are refusals of keys.
 func badKeys() []badRow {
 	return []badRow{
@@ -143,7 +164,7 @@ func badAuthorize(secret string) []badRow {
 func TestBadInput(t *testing.T) {
 	l, keyID, secret := prepared(t)
 	var rows []badRow
-	for _, list := range [][]badRow{badForm(), badAccounts(), badKeys(), badEndpoints(), badQueries(keyID), badAuthorize(secret)} {
+	for _, list := range [][]badRow{badForm(), badAccounts(), badMoves(), badKeys(), badEndpoints(), badQueries(keyID), badAuthorize(secret)} {
 		rows = append(rows, list...)
 	}
 	for _, row := range rows {

@@ -49,6 +49,11 @@ func FuzzCommand(f *testing.F) {
 		"key.disable":                `{"key":"` + key + `","reason":"leak"}`,
 		"credit.grant":               `{"environment":"test","asset":"credits","amount":9007199254740991,"priority":-3,"category":"promotional"}`,
 		"credit.debit":               `{"environment":"test","asset":"credits","amount":1,"key":"` + key + `"}`,
+		"credit.adjust":              `{"environment":"test","asset":"credits","amount":-9007199254740991,"reason":"r"}`,
+		"credit.transfer":            `{"to":"bolt","environment":"test","asset":"credits","amount":1,"reference":"r"}`,
+		"hold.place":                 `{"environment":"test","asset":"credits","amount":1,"expires_in":"1h30m","key":"` + key + `"}`,
+		"hold.capture":               `{"hold":"hold_01ARZ3NDEKTSV4RRFFQ69G5FAV","amount":1}`,
+		"hold.release":               `{"hold":"hold_01ARZ3NDEKTSV4RRFFQ69G5FAV"}`,
 		"endpoint.register":          `{"url":"https://example.com/h?token=a","environment":"test","events":["credit.*"],"headers":{"X-A":"b"}}`,
 		"endpoint.pause":             `{"endpoint":"endpoint_01ARZ3NDEKTSV4RRFFQ69G5FAV"}`,
 	} {
