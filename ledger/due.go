@@ -29,12 +29,14 @@ const (
 	dueAllowance                // the end of the period it was spent in
 )
 
-// dues is a heap, the earliest on top. An entry that is no longer true (the expiry was
-// moved, the hold released) stays until its time and is passed over.
+// dues is a heap, the earliest on top; what falls due at one time has an order of its own,
+// so that a state out of a snapshot does the same as the one it was made of. An entry that
+// is no longer true (the expiry was moved, the hold released) stays until its time and is
+// passed over.
 type dues []due
 
 func (d dues) Len() int           { return len(d) }
-func (d dues) Less(i, j int) bool { return d[i].at < d[j].at }
+func (d dues) Less(i, j int) bool { return compareDues(d[i], d[j]) < 0 }
 func (d dues) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
 
 // Push and Pop implement heap.Interface.
@@ -56,9 +58,13 @@ type turn struct {
 
 type turns []turn
 
-func (t turns) Len() int           { return len(t) }
-func (t turns) Less(i, j int) bool { return t[i].at < t[j].at }
-func (t turns) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+func (t turns) Len() int      { return len(t) }
+func (t turns) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
+
+// Less implements heap.Interface.
+func (t turns) Less(i, j int) bool {
+	return t[i].at < t[j].at || t[i].at == t[j].at && t[i].account.ID < t[j].account.ID
+}
 
 // Push and Pop implement heap.Interface.
 func (t *turns) Push(x any) { *t = append(*t, x.(turn)) }
@@ -143,6 +149,8 @@ func compareDues(a, b due) int {
 		return int(a.kind) - int(b.kind)
 	case a.id != b.id:
 		return a.id.Compare(b.id)
+	case a.place == b.place: // a key and a hold have none
+		return 0
 	}
 	return a.place.Value().compare(b.place.Value())
 }
