@@ -201,7 +201,7 @@ func TestEndpointQueries(t *testing.T) {
 	h.commit(changed(registered, "endpoint.removed", func(e *events.Endpoint) { e.Status = events.Removed }))
 	wait(t, v, h.chain.Sequence)
 	check(`{}`, live)
-	check(`{"limit":1,"cursor":"`+*cursorAt(test)+`"}`, live) // a cursor outlives what it names
+	check(`{"limit":1,"cursor":"`+*cursorAt(v.endpoints.byID[test])+`"}`, live) // a cursor outlives what it names
 	type one struct{ Endpoint events.Endpoint }
 	if got := into[one](t, v, "endpoint.get", "acme", fmt.Sprintf(`{"endpoint":%q}`, test)).Endpoint; got.Status != events.Removed {
 		t.Errorf("a removed endpoint: %+v", got)
@@ -275,7 +275,8 @@ func TestPaging(t *testing.T) {
 	for _, limit := range []string{"0", "-1", "501", "1.5", `"7"`} {
 		refused(t, v, events.InvalidArgument, "key.list", "acme", `{"limit":`+limit+`}`)
 	}
-	for _, cursor := range []string{"!", "a", want[0], *cursorAt(stranger), *cursorAt(h.id(keyIDPrefix)), *cursorAt("acme")} {
+	for _, cursor := range []string{"!", "a", want[0], *cursorAt(v.keys.byID[stranger]),
+		*cursorAt(&keyRecord{id: h.id(keyIDPrefix), created: h.now}), *cursorAt(v.accounts.byID["acme"])} {
 		refused(t, v, events.InvalidArgument, "key.list", "acme", fmt.Sprintf(`{"cursor":%q}`, cursor))
 	}
 }
