@@ -10,6 +10,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
 )
 
 var seed = flag.Uint64("seed", 0, "seed of random histories; 0 takes one from the clock")
@@ -82,7 +83,7 @@ func (m *model) use(key string) {
 }
 
 // commit appends a commit of n random steps, a millisecond or some hours after the last.
-func (m *model) commit(n int) {
+func (m *model) commit(n int) *store.Commit {
 	if m.random.IntN(10) == 0 {
 		m.h.now += events.Time(m.random.Int64N(60 * 3_600_000))
 	}
@@ -96,7 +97,7 @@ func (m *model) commit(n int) {
 			m.types["a lapsed hold"]++
 		}
 	}
-	m.h.commit(list...)
+	return m.h.commit(list...)
 }
 
 // check compares every answer with the model.
