@@ -51,7 +51,9 @@ type writtenLog struct {
 	chain store.Chain
 }
 
-func newWrittenLog(t *testing.T) *writtenLog { return &writtenLog{t: t, chain: store.Chain{Partition: partition}} }
+func newWrittenLog(t *testing.T) *writtenLog {
+	return &writtenLog{t: t, chain: store.Chain{Partition: partition}}
+}
 
 func (l *writtenLog) add(epoch uint64, when events.Time, entries ...store.Entry) {
 	l.t.Helper()
