@@ -3,6 +3,7 @@ package projections
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -12,8 +13,9 @@ import (
 const defaultAsset = "credits"
 
 // Balance is what an account has of one asset in one environment, in the asset's
-// smallest unit. Grants are those with something left, in burn order: low priority
-// first, then the oldest.
+// smallest unit. Grants are those with something left, in burn order: low priority first,
+// then the earliest expiry, then the oldest; one that something was given back to after
+// it was used up comes before its equals.
 type Balance struct {
 	Environment string    `json:"environment"`
 	Asset       string    `json:"asset"`
@@ -22,6 +24,9 @@ type Balance struct {
 	Available   int64     `json:"available"`
 	Grants      []Grant   `json:"grants"`
 	Allowance   Allowance `json:"allowance"`
+
+	spent int64 // of the allowance; more than there is of it after a change to a smaller plan
+	left  int64 // in all grants
 }
 
 // Grant is what is left of one grant.
@@ -34,6 +39,12 @@ type Grant struct {
 
 // Allowance is what a plan gives again and again, and what is left of it. All zero where
 // there is none.
+//
+// It is what the log says up to the answer's position. The start of a period is an event
+// only where something was spent, so an allowance that is whole resets at the end of the
+// period that the time of that position lies in. One that was spent of resets at the end of
+// the period it was spent in; where that is past, it is about to: the event comes with the
+// account's next command, or by itself a little later.
 type Allowance struct {
 	Amount    int64       `json:"amount"`
 	Remaining int64       `json:"remaining"`
@@ -43,7 +54,7 @@ type Allowance struct {
 // balances is the view of balances. One that never moved is not in it.
 type balances struct {
 	byID     map[balanceID]*Balance
-	accounts map[string][]balanceID // of each account, in the order of their first grant
+	accounts map[string][]balanceID // of each account, in the order in which they first moved
 }
 
 type balanceID struct{ account, environment, asset string }
@@ -59,67 +70,143 @@ func (v *balances) Name() string { return "balances" }
 // comes to something else means that an event was missed.
 func (v *balances) Apply(c *store.Commit) error {
 	for e := range eventsOf(c) {
-		var err error
-		switch d := e.Data.(type) {
-		case *events.Granted:
-			err = v.granted(e.Account, d)
-		case *events.Debited:
-			err = v.debited(e.Account, d)
-		}
-		if err != nil {
-			return err
+		list, n := movements(e.Data)
+		for i := range list[:n] {
+			if err := v.make(e.Account, list[i].after).move(&list[i]); err != nil {
+				return fmt.Errorf("%s of account %s: %w", e.Type, e.Account, err)
+			}
 		}
 	}
 	return nil
 }
 
-func (v *balances) granted(account string, d *events.Granted) error {
-	id := balanceID{account, d.Environment, d.Asset}
+// make returns the balance that an event is about, and makes it where there is none.
+func (v *balances) make(account string, after *events.Balance) *Balance {
+	id := balanceID{account, after.Environment, after.Asset}
 	b := v.byID[id]
 	if b == nil {
-		b = &Balance{Environment: d.Environment, Asset: d.Asset}
+		b = &Balance{Environment: id.environment, Asset: id.asset}
 		v.byID[id] = b
 		v.accounts[account] = append(v.accounts[account], id)
 	}
-	at := slices.IndexFunc(b.Grants, func(g Grant) bool { return g.Priority > d.Priority })
-	if at < 0 {
-		at = len(b.Grants)
-	}
-	b.Grants = slices.Insert(b.Grants, at, Grant{ID: d.ID, Remaining: d.Amount, Priority: d.Priority})
-	return b.move(d.ID, d.Amount, &d.Balance)
+	return b
 }
 
-func (v *balances) debited(account string, d *events.Debited) error {
-	b := v.byID[balanceID{account, d.Environment, d.Asset}]
-	if b == nil {
-		return fmt.Errorf("debit %s was taken from a balance of %s that account %s never had", d.ID, d.Asset, account)
+// move folds a movement. What comes out must be the balance that the event tells, and all
+// that is available must be left in a grant or in the allowance: whoever owes has neither.
+func (b *Balance) move(m *movement) error {
+	available, held := b.Available+m.available(), b.Held+m.held
+	if held != m.after.Held || available+held != m.after.Posted {
+		return fmt.Errorf("it leaves %d %s posted and %d held, and comes to %d and %d",
+			m.after.Posted, b.Asset, m.after.Held, available+held, held)
 	}
-	for _, draw := range d.Drawn {
-		i := slices.IndexFunc(b.Grants, func(g Grant) bool { return g.ID == draw.Grant })
-		if i < 0 || b.Grants[i].Remaining < draw.Amount {
-			return fmt.Errorf("debit %s drew %d from grant %s, which has less", d.ID, draw.Amount, draw.Grant)
+	for i := range m.drawn {
+		if err := b.draw(&m.drawn[i]); err != nil {
+			return err
 		}
-		if b.Grants[i].Remaining -= draw.Amount; b.Grants[i].Remaining == 0 {
-			b.Grants = slices.Delete(b.Grants, i, i+1)
+	}
+	for i := range m.added {
+		if err := b.add(&m.added[i], m.fresh); err != nil {
+			return err
 		}
 	}
-	return b.move(d.ID, -d.Amount, &d.Balance)
-}
-
-// move takes over what an event says the balance is after it.
-func (b *Balance) move(id string, delta int64, after *events.Balance) error {
-	if b.Posted+delta != after.Posted {
-		return fmt.Errorf("%s moved a balance of %d %s by %d to %d", id, b.Posted, b.Asset, delta, after.Posted)
+	if r := m.allowance; r != nil {
+		b.Allowance, b.spent = Allowance{Amount: r.Amount, Remaining: r.Remaining, ResetsAt: r.ResetsAt}, r.Spent
 	}
-	b.Posted, b.Held, b.Available = after.Posted, after.Held, after.Available
+	b.Posted, b.Held, b.Available = m.after.Posted, held, available
+	if left := b.left + b.Allowance.Remaining; left != max(0, b.Available) {
+		return fmt.Errorf("%d %s are available, and grants and allowance have %d", b.Available, b.Asset, left)
+	}
 	return nil
 }
 
-// clone returns a copy that shares nothing with b.
-func (b *Balance) clone() *Balance {
+// draw takes what was drawn from where it was.
+func (b *Balance) draw(d *events.Draw) error {
+	switch d.Grant {
+	case events.OverdraftGrant:
+		return nil
+	case events.AllowanceGrant:
+		a := &b.Allowance
+		if a.Remaining < d.Amount {
+			return fmt.Errorf("%d was drawn from the allowance, which has %d", d.Amount, a.Remaining)
+		}
+		a.Remaining, a.ResetsAt = a.Remaining-d.Amount, d.ExpiresAt
+		b.spent += d.Amount
+		return nil
+	}
+	i := b.find(d.Grant)
+	if i < 0 || b.Grants[i].Remaining < d.Amount {
+		return fmt.Errorf("%d was drawn from grant %s, which has less", d.Amount, d.Grant)
+	}
+	b.left -= d.Amount
+	if b.Grants[i].Remaining -= d.Amount; b.Grants[i].Remaining == 0 {
+		b.Grants = slices.Delete(b.Grants, i, i+1)
+	}
+	return nil
+}
+
+// add puts what was added where it went.
+func (b *Balance) add(d *events.Draw, fresh bool) error {
+	switch d.Grant {
+	case events.OverdraftGrant:
+		return nil
+	case events.AllowanceGrant:
+		if b.spent < d.Amount {
+			return fmt.Errorf("%d was given back to the allowance, of which %d was spent", d.Amount, b.spent)
+		}
+		b.spent -= d.Amount
+		b.Allowance.Remaining += d.Amount
+		return nil
+	}
+	b.left += d.Amount
+	if i := b.find(d.Grant); i >= 0 {
+		b.Grants[i].Remaining += d.Amount
+		return nil
+	}
+	g := Grant{ID: d.Grant, Remaining: d.Amount, ExpiresAt: d.ExpiresAt, Priority: d.Priority}
+	i := 0
+	for i < len(b.Grants) && (b.Grants[i].before(&g) || fresh && !g.before(&b.Grants[i])) {
+		i++
+	}
+	b.Grants = slices.Insert(b.Grants, i, g)
+	return nil
+}
+
+// find returns which of the grants has an id, -1 for none.
+func (b *Balance) find(id string) int {
+	return slices.IndexFunc(b.Grants, func(g Grant) bool { return g.ID == id })
+}
+
+// before says whether g is burnt before other by its terms.
+func (g *Grant) before(other *Grant) bool {
+	if g.Priority != other.Priority {
+		return g.Priority < other.Priority
+	}
+	return g.ExpiresAt != other.ExpiresAt && (other.ExpiresAt == 0 || g.ExpiresAt != 0 && g.ExpiresAt < other.ExpiresAt)
+}
+
+// clone returns a copy that shares nothing with b, for readers: terms are the plan's, now
+// is the time of the view.
+func (b *Balance) clone(terms *events.Allowance, now events.Time) *Balance {
 	out := *b
 	out.Grants = append([]Grant{}, b.Grants...)
+	if terms != nil && b.spent == 0 && b.Allowance.Amount > 0 && b.Allowance.ResetsAt <= now {
+		zone, err := events.Zone(terms.TimeZone)
+		if err != nil {
+			zone = time.UTC // as the rules do
+		}
+		_, out.Allowance.ResetsAt = events.Period(terms.Every, zone, now)
+	}
 	return &out
+}
+
+// showBalance returns a balance as readers see it at the views' position.
+func (v *Views) showBalance(account string, b *Balance) *Balance {
+	var terms *events.Allowance
+	if r := v.accounts.byID[account]; r != nil && r.value.Plan != nil {
+		terms = r.value.Plan.Allowance
+	}
+	return b.clone(terms, v.applied.Time)
 }
 
 // balanceResult answers balance.get.
@@ -150,5 +237,5 @@ func (v *Views) getBalance(account string, body *balanceBody) (any, *events.Erro
 	if b == nil {
 		b = &Balance{Environment: body.Environment, Asset: body.Asset}
 	}
-	return balanceResult{b.clone()}, nil
+	return balanceResult{v.showBalance(account, b)}, nil
 }

@@ -20,15 +20,15 @@ import (
 // called under the views' lock.
 type bucket struct {
 	name  string
-	needs Projection
+	needs []Projection
 	// find returns the view's record of a key, a pointer, nil where there is none.
 	find func(kvKey) any
-	// value returns a copy of what a record holds, without its position.
-	value func(record any) *kvValue
+	// value returns a copy of what a key's record holds, without its position.
+	value func(key kvKey, record any) *kvValue
 	// records calls f for every record of an account.
 	records func(account string, f func(key kvKey, record any))
-	// changes says whether an event changes a value, and which.
-	changes func(*events.Event) (kvKey, bool)
+	// changes appends the keys of the values that an event changes.
+	changes func(list []kvKey, e *events.Event) []kvKey
 
 	cfg      KVConfig
 	js       jetstream.JetStream
@@ -156,9 +156,7 @@ func (b *bucket) keepUp(ctx context.Context) error {
 func (b *bucket) commit(ctx context.Context, c *store.Commit) error {
 	var changed []kvKey
 	for e := range eventsOf(c) {
-		if key, ok := b.changes(e); ok {
-			changed = append(changed, key)
-		}
+		changed = b.changes(changed, e)
 	}
 	marked := store.ChainAt(c)
 	return b.mark(ctx, changed, &marked)
@@ -297,11 +295,11 @@ func (b *bucket) writeBatch(ctx context.Context, keys []kvKey) error {
 	at, failed := b.cfg.Views.read(func() *events.Error {
 		for i, key := range keys {
 			if record := b.find(key); record != nil {
-				values[i] = b.value(record)
+				values[i] = b.value(key, record)
 			}
 		}
 		return nil
-	}, b.needs)
+	}, b.needs...)
 	if failed != nil {
 		return nil
 	}

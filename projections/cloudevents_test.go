@@ -90,3 +90,37 @@ func TestFeedIsCloudEvents(t *testing.T) {
 		t.Errorf("ce-subject is %s, want %s", got, want)
 	}
 }
+
+// TestFeedSubjects: an event is on the subjects of its own account, whoever's command it was.
+func TestFeedSubjects(t *testing.T) {
+	f := newFeedTest(t)
+	key, created := f.key("acme", events.Live)
+	f.commit(f.account("acme"), created, f.granted("acme", "grant_1", 10, 0, 10))
+	f.commit(f.debited("acme", key, 9, events.Draw{Grant: "grant_1", Amount: 1}))
+	leg := func(account string) events.Event {
+		return events.Event{Type: "credit.transferred", Account: account, Environment: events.Test,
+			Data: &events.Transferred{Transfer: events.Transfer{ID: "transfer_1", From: "acme", To: "beta", Amount: 1}, Balance: smallBalance(1)}}
+	}
+	alert := events.Event{Type: "balance.low", Account: "acme", Environment: events.Test, Data: &events.Alert{Balance: smallBalance(1)}}
+	f.append(f.entry(leg("acme"), leg("beta"), alert)) // the receiver's event in the sender's entry
+	f.commit(f.held("acme", "placed", events.Held{Hold: events.Hold{ID: "hold_1", Key: key}}, 9, 1))
+	run(t, f.feed(f.tail).Run)
+	want := []string{
+		"keyledger.events.0.acme.-.account.opened.-",
+		"keyledger.events.0.acme.live.key.created." + key,
+		"keyledger.events.0.acme.test.credit.granted.-",
+		"keyledger.events.0.acme.test.credit.debited." + key,
+		"keyledger.events.0.acme.test.credit.transferred.-",
+		"keyledger.events.0.beta.test.credit.transferred.-",
+		"keyledger.events.0.acme.test.balance.low.-",
+		"keyledger.events.0.acme.test.hold.placed.hold_1",
+	}
+	for i, msg := range f.read() {
+		if msg.Subject() != want[i] {
+			t.Errorf("event %d is on %s, want %s", i, msg.Subject(), want[i])
+		}
+		if source := "/keyledger/" + strings.Split(want[i], ".")[3]; msg.Headers().Get("ce-source") != source {
+			t.Errorf("event %d is from %s, want %s", i, msg.Headers().Get("ce-source"), source)
+		}
+	}
+}

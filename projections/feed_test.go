@@ -205,25 +205,6 @@ func TestFeedFollowsTheLog(t *testing.T) {
 	f.check()
 }
 
-func TestFeedSubjects(t *testing.T) {
-	f := newFeedTest(t)
-	key, created := f.key("acme", events.Live)
-	f.commit(f.account("acme"), created, f.granted("acme", "grant_1", 10, 0, 10))
-	f.commit(f.debited("acme", key, 9, events.Draw{Grant: "grant_1", Amount: 1}))
-	run(t, f.feed(f.tail).Run)
-	want := []string{
-		"keyledger.events.0.acme.-.account.opened.-",
-		"keyledger.events.0.acme.live.key.created." + key,
-		"keyledger.events.0.acme.test.credit.granted.-",
-		"keyledger.events.0.acme.test.credit.debited." + key,
-	}
-	for i, msg := range f.read() {
-		if msg.Subject() != want[i] {
-			t.Errorf("event %d is on %s, want %s", i, msg.Subject(), want[i])
-		}
-	}
-}
-
 // TestFeedResumes: whatever beginning of the feed a crash left, also one that ends in the
 // middle of a commit, the rest is appended and nothing is there twice.
 func TestFeedResumes(t *testing.T) {

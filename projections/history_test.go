@@ -39,20 +39,31 @@ func newHistory(t testing.TB) *history {
 // after the one before.
 func (h *history) commit(list ...events.Event) *store.Commit {
 	h.t.Helper()
+	entries := make([]store.Entry, len(list))
+	for i, e := range list {
+		entries[i] = h.entry(e)
+	}
+	return h.append(entries...)
+}
+
+// entry is what a command of the first event's account did.
+func (h *history) entry(list ...events.Event) store.Entry {
+	return store.Entry{CommandID: h.ulid(), Command: "test", Account: list[0].Account, Outcome: events.OK, Events: list}
+}
+
+func (h *history) append(entries ...store.Entry) *store.Commit {
+	h.t.Helper()
 	h.now++
 	c := &store.Commit{
-		Epoch: 1, Time: h.now, PrevSequence: h.chain.Sequence, PrevHash: h.chain.Hash, Ordinal: h.chain.Ordinal,
+		Epoch: 1, Time: h.now, PrevSequence: h.chain.Sequence, PrevHash: h.chain.Hash, Ordinal: h.chain.Ordinal, Entries: entries,
 	}
 	h.made++
 	binary.BigEndian.PutUint64(c.Nonce[8:], h.made)
-	var entries []byte
-	for _, e := range list {
-		c.Entries = append(c.Entries, store.Entry{
-			CommandID: h.ulid(), Command: "test", Account: e.Account, Outcome: events.OK, Events: []events.Event{e},
-		})
-		entries = store.AppendEntry(entries, &c.Entries[len(c.Entries)-1])
+	var encoded []byte
+	for i := range entries {
+		encoded = store.AppendEntry(encoded, &entries[i])
 	}
-	message := c.Encode(entries)
+	message := c.Encode(encoded)
 	if _, err := h.log.Append(context.Background(), message, h.chain.Sequence); err != nil {
 		h.t.Fatal(err)
 	}
@@ -130,6 +141,13 @@ func (h *history) debited(account, key string, posted int64, drawn ...events.Dra
 			Key: key, CreatedAt: h.now + 1},
 		Balance: smallBalance(posted),
 	}}
+}
+
+// held is an event of a hold; the balance after it has what posted says.
+func (h *history) held(account, verb string, d events.Held, posted, held int64) events.Event {
+	d.Environment, d.Asset = events.Test, "credits"
+	d.Balance = events.Balance{Environment: events.Test, Asset: "credits", Posted: posted, Held: held, Available: posted - held}
+	return events.Event{Type: "hold." + verb, Account: account, Environment: events.Test, Subject: d.ID, Data: &d}
 }
 
 func smallBalance(posted int64) events.Balance {

@@ -2,6 +2,8 @@ package projections
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -69,17 +71,32 @@ func (v *keys) Apply(c *store.Commit) error {
 		case *events.Key:
 			v.place(d.Account, d.ID, d.CreatedAt).value.Key = d
 		case *events.Debited:
-			if d.Key == "" {
+			if err := v.paid(d.ID, d.Key, use{c.Time, d.IP, d.Product}); err != nil {
+				return err
+			}
+		case *events.Held:
+			if d.Capture == nil {
 				continue
 			}
-			r := v.byID[d.Key]
-			if r == nil {
-				return fmt.Errorf("debit %s was made with key %s, which was never created", d.ID, d.Key)
-			}
-			if c.Time >= r.value.lastUse.at { // a free use may have been told first
-				r.value.lastUse = use{c.Time, d.IP, d.Product}
+			if err := v.paid(d.Capture.Debit, d.Key, use{at: c.Time}); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// paid notes that a key, which may be none, paid for something.
+func (v *keys) paid(debit, key string, u use) error {
+	if key == "" {
+		return nil
+	}
+	r := v.byID[key]
+	if r == nil {
+		return fmt.Errorf("debit %s was made with key %s, which was never created", debit, key)
+	}
+	if u.at >= r.value.lastUse.at { // a free use may have been told first
+		r.value.lastUse = u
 	}
 	return nil
 }
@@ -103,8 +120,23 @@ type keyBody struct {
 // keyListBody is the body of key.list.
 type keyListBody struct {
 	page
-	Environment string `json:"environment"`
-	Status      string `json:"status"`
+	Environment    string      `json:"environment"`
+	Status         string      `json:"status"`
+	ExpiringBefore events.Time `json:"expiring_before"` // those without an expiry are left out
+	NamePrefix     string      `json:"name_prefix"`
+	Permission     string      `json:"permission"` // that it names, or <product>:*
+}
+
+// wants says whether a key passes the filters.
+func (b *keyListBody) wants(k *events.Key) bool {
+	return (b.Environment == "" || k.Environment == b.Environment) &&
+		(b.Status == "" || k.Status == b.Status) &&
+		(b.ExpiringBefore == 0 || k.ExpiresAt != 0 && k.ExpiresAt < b.ExpiringBefore) &&
+		strings.HasPrefix(k.Name, b.NamePrefix) &&
+		(b.Permission == "" || slices.ContainsFunc(k.Permissions, func(p string) bool {
+			product, all := strings.CutSuffix(p, "*")
+			return p == b.Permission || all && strings.HasPrefix(b.Permission, product)
+		}))
 }
 
 func (v *Views) getKey(account string, body *keyBody) (any, *events.Error) {
@@ -128,13 +160,14 @@ func (v *Views) listKeys(account string, body *keyListBody) (any, *events.Error)
 	if err := oneOf("status", body.Status, events.Active, events.Disabled, events.Revoked); err != nil {
 		return nil, err
 	}
+	if product, access, _ := strings.Cut(body.Permission, ":"); body.Permission != "" &&
+		(!events.ValidName(product) || access != events.Read && access != events.Write && access != "*") {
+		return nil, events.Errorf(events.InvalidArgument, "permission must be <product>:read, <product>:write or <product>:*")
+	}
 	if _, err := v.accounts.get(account); err != nil {
 		return nil, err
 	}
-	list, next, err := v.keys.list(account, &body.page, func(k keyState) bool {
-		return (body.Environment == "" || k.Environment == body.Environment) &&
-			(body.Status == "" || k.Status == body.Status)
-	})
+	list, next, err := v.keys.list(account, &body.page, func(k keyState) bool { return body.wants(k.Key) })
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,8 @@ type KVConfig struct {
 //
 // The newest value wins: what changes between two writes of a key is never seen. A key
 // is written at most once in 100 ms. The use of a key alone is no reason to write it, so
-// last_used_at, _ip and _product are those of the write. Values come from the views, never from the log.
+// last_used_at, _ip and _product are those of the write, and so is resets_at of an allowance
+// that is whole: no event tells of its periods. Values come from the views, never from the log.
 type KV struct {
 	buckets []*bucket
 }
@@ -59,7 +60,7 @@ func NewKV(cfg KVConfig) (*KV, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the key-value buckets: %w", err)
 	}
-	k := &KV{buckets: []*bucket{keysBucket(cfg.Views.keys), balancesBucket(cfg.Views.balances)}}
+	k := &KV{buckets: []*bucket{keysBucket(cfg.Views), balancesBucket(cfg.Views)}}
 	for _, b := range k.buckets {
 		at := slices.IndexFunc(cfg.Streams, func(c jetstream.StreamConfig) bool { return c.Name == "KV_"+b.name })
 		if at < 0 {
@@ -106,10 +107,11 @@ func (k *KV) Status() Status {
 	return statusAt("kv", place, k.buckets[0].cfg.Tail.End(), failures)
 }
 
-// keysBucket shows a view of keys.
-func keysBucket(view *keys) *bucket {
+// keysBucket shows the view of keys.
+func keysBucket(v *Views) *bucket {
+	view := v.keys
 	return &bucket{
-		name: store.BucketKeys, needs: view,
+		name: store.BucketKeys, needs: []Projection{view},
 		find: func(key kvKey) any {
 			r := view.byID[key.name]
 			if r == nil || r.value.Account != key.account || r.value.Environment != key.environment {
@@ -117,46 +119,46 @@ func keysBucket(view *keys) *bucket {
 			}
 			return r
 		},
-		value: func(record any) *kvValue { return &kvValue{Key: record.(*keyRecord).value.object()} },
+		value: func(_ kvKey, record any) *kvValue { return &kvValue{Key: record.(*keyRecord).value.object()} },
 		records: func(account string, f func(kvKey, any)) {
 			for _, r := range view.lists[account] {
 				f(kvKey{account, r.value.Environment, r.id}, r)
 			}
 		},
-		changes: func(e *events.Event) (kvKey, bool) {
-			d, ok := e.Data.(*events.Key)
-			if !ok {
-				return kvKey{}, false
+		changes: func(list []kvKey, e *events.Event) []kvKey {
+			if d, ok := e.Data.(*events.Key); ok {
+				list = append(list, kvKey{d.Account, d.Environment, d.ID})
 			}
-			return kvKey{d.Account, d.Environment, d.ID}, true
+			return list
 		},
 	}
 }
 
-// balancesBucket shows a view of balances.
-func balancesBucket(view *balances) *bucket {
+// balancesBucket shows the view of balances.
+func balancesBucket(v *Views) *bucket {
+	view := v.balances
 	return &bucket{
-		name: store.BucketBalances, needs: view,
+		name: store.BucketBalances, needs: []Projection{view, v.accounts},
 		find: func(key kvKey) any {
 			if b := view.byID[balanceID{key.account, key.environment, key.name}]; b != nil {
 				return b
 			}
 			return nil
 		},
-		value: func(record any) *kvValue { return &kvValue{Balance: record.(*Balance).clone()} },
+		value: func(key kvKey, record any) *kvValue {
+			return &kvValue{Balance: v.showBalance(key.account, record.(*Balance))}
+		},
 		records: func(account string, f func(kvKey, any)) {
 			for _, id := range view.accounts[account] {
 				f(kvKey{id.account, id.environment, id.asset}, view.byID[id])
 			}
 		},
-		changes: func(e *events.Event) (kvKey, bool) {
-			switch d := e.Data.(type) {
-			case *events.Granted:
-				return kvKey{e.Account, d.Environment, d.Asset}, true
-			case *events.Debited:
-				return kvKey{e.Account, d.Environment, d.Asset}, true
+		changes: func(list []kvKey, e *events.Event) []kvKey {
+			moved, n := movements(e.Data)
+			for i := range moved[:n] {
+				list = append(list, kvKey{e.Account, moved[i].after.Environment, moved[i].after.Asset})
 			}
-			return kvKey{}, false
+			return list
 		},
 	}
 }

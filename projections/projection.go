@@ -33,18 +33,20 @@ type Views struct {
 	accounts  *accounts
 	keys      *keys
 	balances  *balances
+	holds     *holds
 	endpoints *endpoints
 }
 
 // NewViews makes empty views of a partition. Run fills them from the tail and keeps them
 // up with it.
 func NewViews(tail *store.Tail, partition uint32, logger *slog.Logger) *Views {
-	v := &Views{accounts: newAccounts(), keys: newKeys(), balances: newBalances(), endpoints: newEndpoints()}
+	v := &Views{accounts: newAccounts(), keys: newKeys(), balances: newBalances(), holds: newHolds(), endpoints: newEndpoints()}
 	// Registering a view is one line here.
 	v.Runner = NewRunner(tail, partition, logger,
 		v.accounts,
 		v.keys,
 		v.balances,
+		v.holds,
 		v.endpoints,
 	)
 	return v

@@ -38,6 +38,8 @@ func (v *Views) Queries() map[string]QueryFunc {
 		"key.get":       query(v, v.getKey, v.accounts, v.keys),
 		"key.list":      query(v, v.listKeys, v.accounts, v.keys),
 		"balance.get":   query(v, v.getBalance, v.accounts, v.balances),
+		"hold.get":      query(v, v.getHold, v.accounts, v.holds),
+		"hold.list":     query(v, v.listHolds, v.accounts, v.holds),
 		"endpoint.get":  query(v, v.getEndpoint, v.accounts, v.endpoints),
 		"endpoint.list": query(v, v.listEndpoints, v.accounts, v.endpoints),
 	}

@@ -41,7 +41,7 @@ func (b *bucket) reconcile(ctx context.Context) error {
 				})
 			}
 			return nil
-		}, b.cfg.Views.accounts, b.needs)
+		}, append([]Projection{b.cfg.Views.accounts}, b.needs...)...)
 		if failed != nil {
 			return nil
 		}
@@ -108,17 +108,19 @@ func (b *bucket) readAll(ctx context.Context, f func(kvKey, []byte) error) error
 	}
 }
 
-// same says whether a stored value is the view's, whenever it was written and whenever
-// its key was last used, and notes the view's record in seen.
+// same says whether a stored value is the view's, whenever it was written, whenever its
+// key was last used and a whole allowance comes again, and notes the view's record in seen.
 func (b *bucket) same(key kvKey, stored []byte, seen map[any]struct{}) bool {
 	var value *kvValue
+	var now events.Time
 	at, failed := b.cfg.Views.read(func() *events.Error {
+		now = b.cfg.Views.applied.Time
 		if record := b.find(key); record != nil {
 			seen[record] = struct{}{}
-			value = b.value(record)
+			value = b.value(key, record)
 		}
 		return nil
-	}, b.needs)
+	}, b.needs...)
 	if failed != nil {
 		return true // left as it is
 	}
@@ -129,6 +131,11 @@ func (b *bucket) same(key kvKey, stored []byte, seen map[any]struct{}) bool {
 			LastUsedIP      string      `json:"last_used_ip"`
 			LastUsedProduct string      `json:"last_used_product"`
 		} `json:"key"`
+		Balance struct {
+			Allowance struct {
+				ResetsAt events.Time `json:"resets_at"`
+			} `json:"allowance"`
+		} `json:"balance"`
 	}
 	if value == nil || json.Unmarshal(stored, &old) != nil {
 		return false
@@ -140,6 +147,9 @@ func (b *bucket) same(key kvKey, stored []byte, seen map[any]struct{}) bool {
 	if value.Key != nil {
 		value.Key.LastUsedAt, value.Key.LastUsedIP, value.Key.LastUsedProduct = old.Key.LastUsedAt, old.Key.LastUsedIP, old.Key.LastUsedProduct
 	}
-	now, err := events.Encode(value)
-	return err == nil && bytes.Equal(now, stored)
+	if v := value.Balance; v != nil && v.spent == 0 && v.Allowance.Amount > 0 && old.Balance.Allowance.ResetsAt <= now {
+		v.Allowance.ResetsAt = old.Balance.Allowance.ResetsAt
+	}
+	want, err := events.Encode(value)
+	return err == nil && bytes.Equal(want, stored)
 }

@@ -179,6 +179,31 @@ func TestKVStreamIsMadeAgain(t *testing.T) {
 	k.check(v)
 }
 
+// TestKVWholeAllowance: that the periods of an allowance go by of which nothing was spent
+// is no reason to write it again.
+func TestKVWholeAllowance(t *testing.T) {
+	k := newKVTest(t)
+	k.create()
+	k.commit(k.planned("acme", k.now+10)...)
+	v := follow(t, k.tail)
+	_, value := k.once(v)
+	k.now += dayMillis
+	k.commit()
+	wait(t, v, k.chain.Sequence)
+	kv := k.kv(v, k.tail)
+	stop := run(t, kv.Run)
+	awaitDone(t, kv, k.chain.Sequence)
+	k.quietNow()
+	stop()
+	// One that the log never told of is.
+	reset := (k.now + 2*dayMillis).String()
+	k.put(store.BucketBalances, "acme.test.credits", value[:strings.LastIndex(value, `"resets_at":"`)]+`"resets_at":"`+reset+`"}}}`)
+	run(t, k.kv(v, k.tail).Run)
+	if _, got := k.next(); strings.Contains(got, reset) {
+		t.Errorf("left as it was: %s", got)
+	}
+}
+
 // TestKVValueOfAnotherHistory: a value from beyond the log's end is written again.
 func TestKVValueOfAnotherHistory(t *testing.T) {
 	k := newKVTest(t)

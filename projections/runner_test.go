@@ -166,6 +166,23 @@ func TestInconsistentMoneyStopsBalances(t *testing.T) {
 		"too much": func(h *history) events.Event {
 			return h.debited("acme", "", -1, events.Draw{Grant: "grant_1", Amount: 101})
 		},
+		"owed while there is enough": func(h *history) events.Event {
+			return h.debited("acme", "", 90, events.Draw{Grant: events.OverdraftGrant, Amount: 10})
+		},
+		"an allowance that is not there": func(h *history) events.Event {
+			return h.debited("acme", "", 90, events.Draw{Grant: events.AllowanceGrant, Amount: 10})
+		},
+		"given back though nothing was spent": func(h *history) events.Event {
+			return events.Event{Type: "credit.refunded", Account: "acme", Environment: events.Test, Data: &events.Refunded{
+				Refund: events.Refund{Amount: 10, Returned: []events.Draw{{Grant: events.AllowanceGrant, Amount: 10}}}, Balance: smallBalance(110)}}
+		},
+		"more held than it says": func(h *history) events.Event {
+			return h.held("acme", "placed", h.placed("hold_1", ""), 100, 9)
+		},
+		"another rest of the allowance": func(h *history) events.Event {
+			return events.Event{Type: "credit.replenished", Account: "acme", Environment: events.Test, Data: &events.Replenished{
+				Replenishment: events.Replenishment{Amount: 10, Remaining: 10, Before: 10}, Balance: smallBalance(100)}}
+		},
 		"no balance": func(h *history) events.Event {
 			return h.debited("beta", "", -1, events.Draw{Grant: "grant_1", Amount: 1})
 		},

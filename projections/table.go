@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/keyledger/keyledger/events"
@@ -25,12 +26,14 @@ type record[V any] struct {
 	value   V
 }
 
-// table holds the objects of one noun. Nothing ever leaves it, so an id is a good cursor
-// for ever.
+// table holds the objects of one noun. A cursor says where the object that a page ended
+// with stands in its list, so it is good for ever, also where the object has left.
 type table[V any] struct {
 	byID map[string]*record[V]
 	// lists holds each owner's objects, oldest first, those of one moment by id.
 	lists map[string][]*record[V]
+	// leaves says that objects leave: a cursor may name one that is no longer there.
+	leaves bool
 }
 
 func newTable[V any]() table[V] {
@@ -53,6 +56,14 @@ func (t *table[V]) place(owner, id string, created events.Time) *record[V] {
 	}
 	t.lists[owner] = slices.Insert(list, at, r)
 	return r
+}
+
+// remove takes an object out of its owner's list.
+func (t *table[V]) remove(owner string, r *record[V]) {
+	delete(t.byID, r.id)
+	if i, found := slices.BinarySearchFunc(t.lists[owner], r, compareRecords[V]); found {
+		t.lists[owner] = slices.Delete(t.lists[owner], i, i+1)
+	}
 }
 
 func compareRecords[V any](a, b *record[V]) int {
@@ -85,36 +96,40 @@ func (t *table[V]) list(owner string, p *page, want func(V) bool) ([]V, *string,
 	for i := start; i < len(list); i++ {
 		r := list[i]
 		if i-start == maxScanned {
-			return out, cursorAt(list[i-1].id), nil
+			return out, cursorAt(list[i-1]), nil
 		}
 		if !want(r.value) {
 			continue
 		}
 		if len(out) == limit {
-			return out, cursorAt(last.id), nil
+			return out, cursorAt(last), nil
 		}
 		out, last = append(out, r.value), r
 	}
 	return out, nil, nil
 }
 
-// after returns the index in list behind the object the cursor names. It must be in this
-// very list: a cursor tells nothing about anybody else's.
+// after returns the index in list behind the object the cursor names. Where objects never
+// leave it must be in this very list: a cursor tells nothing about anybody else's.
 func (t *table[V]) after(list []*record[V], cursor string) (int, *events.Error) {
 	if cursor == "" {
 		return 0, nil
 	}
-	if id, err := base64.RawURLEncoding.DecodeString(cursor); err == nil {
-		if r := t.byID[string(id)]; r != nil {
-			if i, ok := slices.BinarySearchFunc(list, r, compareRecords[V]); ok {
-				return i + 1, nil
-			}
+	if text, err := base64.RawURLEncoding.DecodeString(cursor); err == nil {
+		created, id, _ := strings.Cut(string(text), " ")
+		at, err := strconv.ParseInt(created, 10, 64)
+		i, found := slices.BinarySearchFunc(list, &record[V]{id: id, created: events.Time(at)}, compareRecords[V])
+		switch {
+		case found:
+			return i + 1, nil
+		case err == nil && t.leaves:
+			return i, nil
 		}
 	}
 	return 0, events.Errorf(events.InvalidArgument, "cursor must be the next_cursor of an earlier page of the same list")
 }
 
-func cursorAt(id string) *string {
-	cursor := base64.RawURLEncoding.EncodeToString([]byte(id))
+func cursorAt[V any](r *record[V]) *string {
+	cursor := base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(int64(r.created), 10) + " " + r.id))
 	return &cursor
 }

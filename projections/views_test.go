@@ -49,7 +49,9 @@ func TestAccountQueries(t *testing.T) {
 	opened := h.account("acme")
 	gone := h.account("gone")
 	h.commit(opened, h.account("beta"), gone)
-	h.commit(changed(gone, "account.closed", func(a *events.Account) { a.Status = events.Closed }))
+	h.commit(changed(gone, "account.closed", func(a *events.Account) {
+		a.Status, a.Thresholds = events.Closed, []events.Threshold{{Asset: "credits", Percent: 20}}
+	}))
 	h.commit(changed(opened, "account.suspended", func(a *events.Account) { a.Status, a.Reason = events.Suspended, "unpaid" }))
 	wait(t, v, h.chain.Sequence)
 
@@ -64,6 +66,9 @@ func TestAccountQueries(t *testing.T) {
 	refused(t, v, events.InvalidArgument, "account.list", "_", `{"status":"asleep"}`)
 	type list struct {
 		Accounts []events.Account
+	}
+	if got, _ := ask(t, v, "account.get", "gone", ""); !strings.Contains(got, `"thresholds":[{"asset":"credits","percent":20}]`) {
+		t.Errorf("account.get: %s", got)
 	}
 	for status, want := range map[string]string{"": "acme beta gone", "active": "beta", "suspended": "acme", "closed": "gone"} {
 		var ids []string
@@ -113,7 +118,8 @@ func TestKeyQueries(t *testing.T) {
 	for _, body := range []string{`{}`, `{"key":""}`, `{"key":"key_1"}`, `{"key":"` + h.id("") + `"}`, `{"key":7}`, `{"kye":"x"}`, `[]`, `{`} {
 		refused(t, v, events.InvalidArgument, "key.get", "acme", body)
 	}
-	for _, body := range []string{`{"environment":"prod"}`, `{"status":"removed"}`, `{"accounts":1}`} {
+	for _, body := range []string{`{"environment":"prod"}`, `{"status":"removed"}`, `{"accounts":1}`, `{"expiring_before":"soon"}`,
+		`{"permission":"payments"}`, `{"permission":"payments:all"}`, `{"permission":"*"}`} {
 		refused(t, v, events.InvalidArgument, "key.list", "acme", body)
 	}
 	type list struct{ Keys []events.Key }
@@ -136,6 +142,47 @@ func TestKeyQueries(t *testing.T) {
 	}
 	if keys := into[list](t, v, "key.list", "acme", `{"environment":"test"}`).Keys; keys[0].LastUsedAt != used {
 		t.Errorf("key.list: last_used_at %s, want %s", keys[0].LastUsedAt, used)
+	}
+}
+
+// TestKeyFilters that look at more than a word of the key.
+func TestKeyFilters(t *testing.T) {
+	h := newHistory(t)
+	v := follow(t, h.tail)
+	expiry := events.Time(1_900_000_000_000)
+	list := []events.Event{h.account("acme")}
+	for name, change := range map[string]func(*events.Key){
+		"plain":       func(*events.Key) {},
+		"expiring":    func(k *events.Key) { k.ExpiresAt = expiry },
+		"export read": func(k *events.Key) { k.Permissions = []string{"exports:read", "payments:*"} },
+		"export all":  func(k *events.Key) { k.Permissions = []string{"exports:*"} },
+	} {
+		_, e := h.key("acme", events.Test)
+		list = append(list, changed(e, "key.created", func(k *events.Key) { k.Name = name; change(k) }))
+	}
+	h.commit(list...)
+	wait(t, v, h.chain.Sequence)
+	for body, want := range map[string]string{
+		fmt.Sprintf(`{"expiring_before":%q}`, expiry):   "",
+		fmt.Sprintf(`{"expiring_before":%q}`, expiry+1): "expiring",
+		`{"expiring_before":null}`:                      "expiring, export all, export read, plain",
+		`{"name_prefix":"exp"}`:                         "expiring, export all, export read",
+		`{"name_prefix":"export "}`:                     "export all, export read",
+		`{"name_prefix":"Exp"}`:                         "",
+		`{"permission":"exports:read"}`:                 "export all, export read",
+		`{"permission":"exports:write"}`:                "export all",
+		`{"permission":"exports:*"}`:                    "export all",
+		`{"permission":"payments:write"}`:               "export read",
+		`{"permission":"export:read"}`:                  "",
+	} {
+		var names []string
+		for _, k := range into[struct{ Keys []events.Key }](t, v, "key.list", "acme", body).Keys {
+			names = append(names, k.Name)
+		}
+		slices.Sort(names)
+		if got := strings.Join(names, ", "); got != want {
+			t.Errorf("key.list %s: %s, want %s", body, got, want)
+		}
 	}
 }
 
@@ -201,7 +248,7 @@ func TestEndpointQueries(t *testing.T) {
 	h.commit(changed(registered, "endpoint.removed", func(e *events.Endpoint) { e.Status = events.Removed }))
 	wait(t, v, h.chain.Sequence)
 	check(`{}`, live)
-	check(`{"limit":1,"cursor":"`+*cursorAt(test)+`"}`, live) // a cursor outlives what it names
+	check(`{"limit":1,"cursor":"`+*cursorAt(v.endpoints.byID[test])+`"}`, live) // a cursor outlives what it names
 	type one struct{ Endpoint events.Endpoint }
 	if got := into[one](t, v, "endpoint.get", "acme", fmt.Sprintf(`{"endpoint":%q}`, test)).Endpoint; got.Status != events.Removed {
 		t.Errorf("a removed endpoint: %+v", got)
@@ -275,7 +322,8 @@ func TestPaging(t *testing.T) {
 	for _, limit := range []string{"0", "-1", "501", "1.5", `"7"`} {
 		refused(t, v, events.InvalidArgument, "key.list", "acme", `{"limit":`+limit+`}`)
 	}
-	for _, cursor := range []string{"!", "a", want[0], *cursorAt(stranger), *cursorAt(h.id(keyIDPrefix)), *cursorAt("acme")} {
+	for _, cursor := range []string{"!", "a", want[0], *cursorAt(v.keys.byID[stranger]),
+		*cursorAt(&keyRecord{id: h.id(keyIDPrefix), created: h.now}), *cursorAt(v.accounts.byID["acme"])} {
 		refused(t, v, events.InvalidArgument, "key.list", "acme", fmt.Sprintf(`{"cursor":%q}`, cursor))
 	}
 }

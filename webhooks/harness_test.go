@@ -98,18 +98,30 @@ func (r *rig) connect() jetstream.JetStream {
 // commit appends a commit with an entry for each event, and relays it.
 func (r *rig) commit(list ...events.Event) *store.Commit {
 	r.t.Helper()
+	entries := make([]store.Entry, len(list))
+	for i := range list {
+		entries[i] = command(list[i])
+	}
+	return r.append(entries...)
+}
+
+// command is what a command of the first event's account did.
+func command(list ...events.Event) store.Entry {
+	return store.Entry{CommandID: ulid.Make(), Command: "test", Account: list[0].Account, Outcome: events.OK, Events: list}
+}
+
+func (r *rig) append(list ...store.Entry) *store.Commit {
+	r.t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := &store.Commit{
 		Epoch: 1, PrevSequence: r.chain.Sequence, PrevHash: r.chain.Hash, Ordinal: r.chain.Ordinal,
-		Time: max(events.At(r.clock.now()), r.chain.Time),
+		Time: max(events.At(r.clock.now()), r.chain.Time), Entries: list,
 	}
 	binary.BigEndian.PutUint64(c.Nonce[:], r.chain.Sequence+1)
 	var entries []byte
 	for i := range list {
-		e := store.Entry{CommandID: ulid.Make(), Command: "test", Account: list[i].Account, Outcome: events.OK, Events: list[i : i+1]}
-		c.Entries = append(c.Entries, e)
-		entries = store.AppendEntry(entries, &e)
+		entries = store.AppendEntry(entries, &list[i])
 	}
 	data := c.Encode(entries)
 	if _, err := r.log.Append(r.t.Context(), data, c.PrevSequence); err != nil {

@@ -92,7 +92,7 @@ bytes, so it cannot be computed from this JSON: audit verify checks it.`,
 	})
 	flags := c.Flags()
 	flags.StringVar(&f.account, "account", "", "only events of this `ACCOUNT`")
-	flags.StringVar(&f.key, "key", "", "only events of this `KEY`, debits made with it included")
+	flags.StringVar(&f.key, "key", "", "only events of this `KEY`, debits, refunds and holds made with it included")
 	flags.StringVar(&f.eventType, "type", "*", "only events of this `TYPE`, such as credit.debited or credit.*")
 	flags.StringVar(&f.fromPosition, "from-position", "", "first `POSITION`, such as 0:42.0 or 0:42")
 	flags.StringVar(&f.toPosition, "to-position", "", "last `POSITION`, included")

@@ -87,13 +87,21 @@ func (f *replayFilter) passes(e *events.CloudEvent) bool {
 	at := e.Position
 	switch {
 	case f.account != "" && e.Account != f.account,
-		f.key != "" && e.Subject != f.key,
+		f.key != "" && e.Subject != f.key && heldFor(e) != f.key,
 		!events.Matches(f.eventType, e.Type),
 		at.Sequence == f.from.Sequence && at.Index < f.from.Index,
 		at.Sequence == f.to.Sequence && f.to.Index != events.NoIndex && at.Index > f.to.Index:
 		return false
 	}
 	return true
+}
+
+// heldFor is the key that a hold is for: its events go by the hold.
+func heldFor(e *events.CloudEvent) string {
+	if d, ok := e.Data.(*events.Held); ok {
+		return d.Key
+	}
+	return ""
 }
 
 // everything says whether no event is left out for what it is.

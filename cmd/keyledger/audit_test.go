@@ -22,24 +22,8 @@ func at(n int) events.Time { return events.Time(1_767_225_600_000 + int64(n)*100
 // two keys in one entry each, another epoch, and a debit at the same time as that epoch.
 func testLog(t *testing.T) *store.Memory {
 	t.Helper()
-	log := new(store.Memory)
-	chain := store.Chain{Partition: partition}
-	add := func(epoch uint64, when events.Time, entries ...store.Entry) {
-		t.Helper()
-		c := &store.Commit{Partition: partition, Epoch: epoch, PrevSequence: chain.Sequence, PrevHash: chain.Hash,
-			Ordinal: chain.Ordinal, Time: when, Entries: entries, Nonce: store.Nonce{byte(chain.Sequence + 1)}}
-		var encoded []byte
-		for i := range entries {
-			encoded = store.AppendEntry(encoded, &entries[i])
-		}
-		data := c.Encode(encoded)
-		if _, err := log.Append(t.Context(), data, chain.Sequence); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := chain.Check(c.Sequence, data); err != nil {
-			t.Fatal(err)
-		}
-	}
+	log := newWrittenLog(t)
+	add := log.add
 	entry := func(command, account string, list ...events.Event) store.Entry {
 		return store.Entry{CommandID: ulid.ULID{1}, Command: command, Account: account, Actor: "operator", Outcome: events.OK, Events: list}
 	}
@@ -57,7 +41,83 @@ func testLog(t *testing.T) *store.Memory {
 	add(1, at(3), debited("acme", "key_1"), entry("key.disable", "acme"), debited("globex", "key_2"))
 	add(2, at(5))
 	add(2, at(5), debited("acme", "key_1"))
-	return log
+	return &log.Memory
+}
+
+// writtenLog is a log that commits are written to.
+type writtenLog struct {
+	store.Memory
+	t     *testing.T
+	chain store.Chain
+}
+
+func newWrittenLog(t *testing.T) *writtenLog {
+	return &writtenLog{t: t, chain: store.Chain{Partition: partition}}
+}
+
+func (l *writtenLog) add(epoch uint64, when events.Time, entries ...store.Entry) {
+	l.t.Helper()
+	c := &store.Commit{Partition: partition, Epoch: epoch, PrevSequence: l.chain.Sequence, PrevHash: l.chain.Hash,
+		Ordinal: l.chain.Ordinal, Time: when, Entries: entries, Nonce: store.Nonce{byte(l.chain.Sequence + 1)}}
+	var encoded []byte
+	for i := range entries {
+		encoded = store.AppendEntry(encoded, &entries[i])
+	}
+	data := c.Encode(encoded)
+	if _, err := l.Append(l.t.Context(), data, l.chain.Sequence); err != nil {
+		l.t.Fatal(err)
+	}
+	if _, err := l.chain.Check(c.Sequence, data); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// TestReplayOfMoney: each account has its leg of a transfer, a key has the holds that are
+// for it, and nothing that is hidden is printed.
+func TestReplayOfMoney(t *testing.T) {
+	log := newWrittenLog(t)
+	event := func(account, eventType, subject string, data events.Data) events.Event {
+		return events.Event{Type: eventType, Account: account, Environment: events.Test, Subject: subject, Data: data}
+	}
+	command := func(account string, list ...events.Event) store.Entry {
+		return store.Entry{CommandID: ulid.ULID{1}, Account: account, Outcome: events.OK, Events: list}
+	}
+	key := &events.Key{ID: "key_1", Account: "acme"}
+	for i := range key.Hash {
+		key.Hash[i], key.OldHash[i] = 0xab, 0xcd
+	}
+	leg := &events.Transferred{Transfer: events.Transfer{From: "acme", To: "globex"}}
+	held := &events.Held{Hold: events.Hold{ID: "hold_1", Key: "key_1"}, Capture: &events.Capture{Debit: "debit_1"}}
+	log.add(1, at(1), command("acme", event("acme", "key.rotated", "key_1", key)),
+		command("acme", event("acme", "credit.transferred", "", leg), event("globex", "credit.transferred", "", leg)))
+	log.add(1, at(2), command("acme", event("acme", "hold.captured", "hold_1", held)),
+		command("acme", event("acme", "hold.placed", "hold_2", &events.Held{Hold: events.Hold{ID: "hold_2"}})))
+	for _, c := range []struct {
+		flags replayFlags
+		want  string // positions
+	}{
+		{replayFlags{account: "globex"}, "0:1.2"},
+		{replayFlags{account: "acme", eventType: "credit.*"}, "0:1.1"},
+		{replayFlags{key: "key_1"}, "0:1.0 0:2.0"},
+		{replayFlags{key: "key_1", eventType: "hold.captured"}, "0:2.0"},
+		{replayFlags{eventType: "hold.*"}, "0:2.0 0:2.1"},
+	} {
+		var got []string
+		for _, line := range replayed(t, &log.Memory, false, c.flags) {
+			got = append(got, line["position"].(string))
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%+v: got %v, want %s", c.flags, got, c.want)
+		}
+	}
+	for _, raw := range []bool{false, true} {
+		text := strings.ToLower(fmt.Sprint(replayed(t, &log.Memory, raw, replayFlags{})))
+		for _, trace := range []string{"abababab", "cdcdcdcd", "q6urq6ur", "zc3nzc3n", "171 171 171"} {
+			if strings.Contains(text, trace) {
+				t.Errorf("raw %t: a hash is printed: %s", raw, text)
+			}
+		}
+	}
 }
 
 // replayed runs audit replay and returns its lines.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -175,12 +176,24 @@ func creditsBalance(a *app) *cobra.Command {
 						Remaining int64       `json:"remaining"`
 						ExpiresAt events.Time `json:"expires_at"`
 					} `json:"grants"`
+					Allowance struct {
+						Amount    int64       `json:"amount"`
+						Remaining int64       `json:"remaining"`
+						ResetsAt  events.Time `json:"resets_at"`
+					} `json:"allowance"`
 				} `json:"balance"`
 			}
 			return a.show(reply, &out, func(t *table) {
 				balanceRows(t, out.Balance.Balance)
+				if p := out.Balance.Allowance; p.Amount > 0 {
+					t.row("allowance", fmt.Sprintf("%d of %d, again at %s", p.Remaining, p.Amount, p.ResetsAt))
+				}
 				for _, g := range out.Balance.Grants {
-					t.row("left of", g.ID+": "+strconv.FormatInt(g.Remaining, 10))
+					left := g.ID + ": " + strconv.FormatInt(g.Remaining, 10)
+					if g.ExpiresAt != 0 {
+						left += ", until " + g.ExpiresAt.String()
+					}
+					t.row("left of", left)
 				}
 			})
 		})

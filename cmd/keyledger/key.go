@@ -233,14 +233,22 @@ func keyGet(a *app) *cobra.Command {
 
 func keyList(a *app) *cobra.Command {
 	var page pageFlags
-	var environment, status string
+	var environment, status, expiring, name, permission string
 	c := a.verb(&cobra.Command{
-		Use:     "list ACCOUNT",
-		Short:   "List an account's keys",
-		Example: "  keyledger key list acme --environment live --status active",
-		Args:    arguments("ACCOUNT"),
+		Use:   "list ACCOUNT",
+		Short: "List an account's keys",
+		Example: `  keyledger key list acme --environment live --status active
+  keyledger key list acme --expiring-before 168h --permission payments:write`,
+		Args: arguments("ACCOUNT"),
 	}, func(cmd *cobra.Command, args []string) error {
-		body := page.body(map[string]string{"environment": environment, "status": status})
+		body := page.body(map[string]string{"environment": environment, "status": status, "name_prefix": name, "permission": permission})
+		if expiring != "" {
+			before, err := parseTime("expiring-before", expiring, time.Now())
+			if err != nil {
+				return err
+			}
+			body["expiring_before"] = before
+		}
 		return a.query(cmd, args[0], "key.list", body, func(reply *client.Reply) error {
 			var out struct {
 				Keys       []events.Key `json:"keys"`
@@ -257,6 +265,9 @@ func keyList(a *app) *cobra.Command {
 	})
 	c.Flags().StringVar(&environment, "environment", "", "only those of test or of live")
 	c.Flags().StringVar(&status, "status", "", "only those active, disabled or revoked")
+	c.Flags().StringVar(&expiring, "expiring-before", "", "only those with an expiry before `WHEN`: a time, or a duration from now")
+	c.Flags().StringVar(&name, "name-prefix", "", "only those whose name begins with this `TEXT`")
+	c.Flags().StringVar(&permission, "permission", "", "only those that name this `PRODUCT:ACCESS`, or the product with *")
 	page.add(c)
 	return c
 }

@@ -1,6 +1,6 @@
 // Package ledgertest runs a whole keyledger inside a test: NATS embedded, a directory of
 // its own, a free port on loopback. When the test ends the log is walked and checked, so
-// every test that uses it is a test of the chain too.
+// every test that uses it is a test of the chain, of the money and of the views too.
 package ledgertest
 
 import (
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,8 +131,28 @@ func (l *Ledger) Commits() []*store.Commit {
 	return list
 }
 
-// Verify checks the log's chain.
+// Verify checks the log's chain and its money, and that every view still follows it.
 func (l *Ledger) Verify() {
 	l.t.Helper()
-	l.Commits()
+	money := NewMoney()
+	for _, c := range l.Commits() {
+		if err := money.Add(c); err != nil {
+			l.t.Errorf("the money of the log: %v", err)
+			break
+		}
+	}
+	reply, err := l.Query(context.Background(), "_", "ledger.status", nil)
+	if err != nil {
+		l.t.Errorf("ask for the status: %v", err)
+		return
+	}
+	var status server.Status
+	if err := reply.Decode(&status); err != nil {
+		l.t.Error(err)
+	}
+	for _, p := range status.Projections {
+		if p.Failure != "" && strings.HasPrefix(p.Failure, "stopped at") {
+			l.t.Errorf("the view %s %s", p.Name, p.Failure)
+		}
+	}
 }
