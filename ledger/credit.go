@@ -77,8 +77,10 @@ func (c *GrantCredit) Decide(in *Input) (Decision, *events.Error) {
 
 // refuseMore refuses an amount that the balance has no room for: in it, or for one more
 // grant.
-func (b *balance) refuseMore(amount int64) *events.Error {
-	if len(b.grants) >= maxGrants {
+func (b *balance) refuseMore(amount int64) *events.Error { return b.refuse(1, amount) }
+
+func (b *balance) refuse(grants int, amount int64) *events.Error {
+	if len(b.grants)+grants > maxGrants {
 		return events.Errorf(events.LimitExceeded, "the balance has %d grants with something left, the most it may have", maxGrants).
 			With("limit", maxGrants)
 	}
@@ -195,7 +197,7 @@ func (t *taken) debit(in *Input, d events.Debit) []events.Event {
 
 // prefixed is an id made from a command's id.
 func prefixed(prefix string, id ulid.ULID) string {
-	var room [len(grantIDPrefix) + ulid.EncodedSize]byte // no prefix is longer
+	var room [len(exchangeIDPrefix) + ulid.EncodedSize]byte // no prefix is longer
 	b := append(room[:0], prefix...)
 	b = b[:len(prefix)+ulid.EncodedSize]
 	_ = id.MarshalTextTo(b[len(prefix):]) // cannot fail: it has the size

@@ -110,6 +110,10 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 	}
 	in := Input{AccountID: s.account, CommandID: idOf(s.number), Time: now}
 	d, err := Decide(st, &Commands[i].Spec, cmd, &in)
+	if !d.Cites.IsZero() {
+		cmd.(Citer).Cite(citedOf(d.Cites))
+		d, err = Decide(st, &Commands[i].Spec, cmd, &in)
+	}
 	if err != nil {
 		return nil, err.Error()
 	}
@@ -119,6 +123,14 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 		return nil, string(c.Bytes())
 	}
 	return d.Events, encoded(d.Events)
+}
+
+// citedOf returns an entry that the log might have. There is no log here.
+func citedOf(id ulid.ULID) []events.Event {
+	return []events.Event{{Data: &events.Debited{Debit: events.Debit{
+		ID: prefixed(debitIDPrefix, id), Environment: events.Test, Asset: "credits", Amount: 9,
+		Drawn: []events.Draw{{Grant: prefixed(grantIDPrefix, id), Amount: 6, Priority: 2}, {Grant: events.OverdraftGrant, Amount: 3}},
+	}}}}
 }
 
 // due folds what time alone brings about before the step.
@@ -195,6 +207,7 @@ var bodies = map[string][]string{
 	"key.revoke":        {`{"key":"key_$id","reason":"r"}`},
 	"credit.grant":      {`{"environment":"$env","asset":"credits","amount":25$n,"priority":$n}`, `{"environment":"$env","asset":"gold","amount":1$n,"grant":"grant_$id"}`},
 	"credit.debit":      {`{"environment":"$env","asset":"credits","amount":8$n}`, `{"environment":"$env","asset":"gold","amount":1$n,"key":"key_$id"}`},
+	"credit.refund":     {`{"debit":"debit_$id","amount":$n}`, `{"debit":"debit_$id"}`},
 	"endpoint.register": {`{"environment":"$env","url":"https://example.com/$n","events":["*"],"headers":{"x-a":"1"}}`},
 	"endpoint.pause":    {`{"endpoint":"endpoint_$id"}`},
 	"endpoint.resume":   {`{"endpoint":"endpoint_$id"}`},
