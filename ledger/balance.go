@@ -130,9 +130,9 @@ func (b *balance) giveBack(drawn []events.Draw, now events.Time) (list []events.
 	return list, homeless
 }
 
-// takesBack is how much of a draw can go back to where it came from. Where the plan's
-// change made the allowance less than what was spent of it, only what lifts it above
-// that can: the customer has the rest of the new allowance then, and not more.
+// takesBack is how much of a draw can go back to where it came from. Nothing can to an
+// allowance of which more was spent than there is to have since the plan changed: what
+// came back would be there twice once the plan is changed back.
 func (b *balance) takesBack(d *events.Draw, now events.Time) int64 {
 	switch {
 	case d.Grant == events.OverdraftGrant:
@@ -143,8 +143,17 @@ func (b *balance) takesBack(d *events.Draw, now events.Time) int64 {
 		}
 		return d.Amount
 	}
+	if a := b.allowance; a == nil || a.spent > a.amount {
+		return 0
+	}
+	return b.lifts(d, now)
+}
+
+// lifts is by how much the rest of the allowance becomes more when a draw from it is as if
+// it had never been: by less than the draw where more was spent than there is to have.
+func (b *balance) lifts(d *events.Draw, now events.Time) int64 {
 	a := b.allowance
-	if a == nil || a.until != d.ExpiresAt || a.until <= now {
+	if d.Grant != events.AllowanceGrant || a == nil || a.until != d.ExpiresAt || a.until <= now {
 		return 0
 	}
 	return max(0, min(d.Amount, a.spent)-max(0, a.spent-a.amount))
@@ -232,7 +241,7 @@ func (b *balance) evolveAdded(d *events.Draw, fresh bool) (ulid.ULID, bool) {
 		return ulid.ULID{}, false
 	case events.AllowanceGrant:
 		if b.allowance != nil {
-			// What was spent beyond a smaller amount was undone before any of it came back.
+			// What was spent beyond an amount that is smaller now is undone first.
 			b.allowance.spent = min(b.allowance.spent, b.allowance.amount) - d.Amount
 		}
 		return ulid.ULID{}, false

@@ -56,8 +56,9 @@ func (m *more) findHold(id ulid.ULID) (int, bool) {
 func (h *hold) expire(in *Input) []events.Event { return h.end(in, events.Lapsed, "hold.expired") }
 
 // end gives back what is still held: to the grants it was reserved from where they are
-// live. What was reserved from a grant or an allowance whose time is over goes with it;
-// what was owed for it and was paid since is a grant of its own.
+// live. What was reserved from a grant or an allowance whose time is over goes with it, and
+// so does what the allowance has no more since the plan changed; what was owed for it and
+// was paid since is a grant of its own.
 func (h *hold) end(in *Input, status, eventType string) []events.Event {
 	b := in.Account.balance(h.place)
 	d := events.Held{Hold: h.data()}
@@ -65,11 +66,17 @@ func (h *hold) end(in *Input, status, eventType string) []events.Event {
 	d.Status, d.Hold.Held, d.Reserved = status, 0, nil
 	var homeless []events.Draw
 	d.Returned, homeless = b.giveBack(h.reserved, in.Time)
-	for i := range homeless {
-		if homeless[i].Grant == events.OverdraftGrant {
-			d.Returned = append(d.Returned, events.Draw{Grant: prefixed(grantIDPrefix, h.id), Amount: homeless[i].Amount})
-		} else {
-			d.Lapsed = append(d.Lapsed, homeless[i])
+	for _, lost := range homeless {
+		if lost.Grant == events.OverdraftGrant {
+			d.Returned = append(d.Returned, events.Draw{Grant: prefixed(grantIDPrefix, h.id), Amount: lost.Amount})
+			continue
+		}
+		back := lost
+		if back.Amount = b.lifts(&lost, in.Time); back.Amount > 0 {
+			d.Returned = append(d.Returned, back)
+		}
+		if lost.Amount -= back.Amount; lost.Amount > 0 {
+			d.Lapsed = append(d.Lapsed, lost)
 		}
 	}
 	d.Balance = b.after(h.place, -total(d.Lapsed), -held)

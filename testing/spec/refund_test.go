@@ -134,12 +134,12 @@ func TestRefundGoesWhereItCameFrom(t *testing.T) {
 			Then{Events: isRefund, Data: `{"returned":[` + lent + `40},` + back + `10}],"balance":{"environment":"test","asset":"credits","posted":10,"held":0,"available":10}}`}},
 		{"what was owed and was paid meanwhile", []Step{opened, planOf(10, overdraft), debited(50), granted(35)}, refundAll,
 			Then{Events: isRefund, Data: newGrant(35, lent+`5},`+back+`10},`)}},
-		{"an allowance that is smaller now takes what lifts it above zero", []Step{opened, planOf(100, ""), debited(80), planOf(50, "")}, refundAll,
-			Then{Events: isRefund, Data: newGrant(30, back+`50},`)}},
-		{"and nothing of less than that", []Step{opened, planOf(100, ""), debited(80), planOf(50, "")}, refunded(30),
-			Then{Events: isRefund, Data: newGrant(30, "")}},
-		{"and is never more than it is", []Step{opened, planOf(100, ""), debited(80), planOf(50, ""), refundAll}, debited(81),
-			Then{Code: events.InsufficientCredits}},
+		{"an allowance of which more was spent than there is now", []Step{opened, planOf(100, ""), debited(80), planOf(79, "")}, refundAll,
+			Then{Events: isRefund, Data: newGrant(80, "")}},
+		{"an allowance of which all was spent that there is now", []Step{opened, planOf(100, ""), debited(80), planOf(80, "")}, refundAll,
+			Then{Events: isRefund, Data: `{"returned":[` + back + `80}]}`}},
+		{"a plan that is changed back gains nothing", []Step{opened, planOf(100, ""), debited(80), planOf(50, ""), refundAll, planOf(100, "")}, debited(101),
+			Then{Code: events.InsufficientCredits, Details: `{"available":100}`}},
 		{"the allowance takes no room", []Step{opened, planOf(100, ""), debited(30), granted(1<<53 - 1 - 100)}, refundAll, Then{Events: isRefund}},
 	})
 }
