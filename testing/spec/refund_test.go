@@ -77,6 +77,7 @@ func TestRefundRefusals(t *testing.T) {
 	}
 	Run(t, []Case{
 		{"no account", nil, Do("credit.refund", `{"debit":"`+debit+`"}`), Then{Code: events.NotFound}},
+		{"a closed account", append(given[:3:3], Do("account.close", `{}`)), refundAll, Then{Code: events.FailedPrecondition}},
 		{"no such debit", given, Do("credit.refund", `{"debit":"`+debit+`"}`), Then{Code: events.NotFound}},
 		{"the id of another command", []Step{opened, key}, Do("credit.refund", `{"debit":"`+debitOfFirstCommand+`"}`), Then{Code: events.NotFound}},
 		{"no debit id", given, Do("credit.refund", `{"debit":"`+grantA+`"}`), Then{Code: events.InvalidArgument}},
