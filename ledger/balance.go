@@ -112,42 +112,51 @@ func (b *balance) fund(amount int64, terms events.Draw) (list []events.Draw) {
 // before all, then each goes where it came from if that is live at now. The rest, and
 // what was owed and is no more, is homeless.
 func (b *balance) giveBack(drawn []events.Draw, now events.Time) (list []events.Draw, homeless []events.Draw) {
-	owed, unspent := b.owed(), int64(0)
-	for _, d := range slices.Backward(drawn) {
-		if paid := min(d.Amount, owed); paid > 0 {
-			list = append(list, events.Draw{Grant: events.OverdraftGrant, Amount: paid})
-			owed -= paid
-			d.Amount -= paid
+	sum := total(drawn)
+	paid := min(sum, b.owed())
+	if paid > 0 {
+		list = append(list, events.Draw{Grant: events.OverdraftGrant, Amount: paid})
+	}
+	for _, d := range slices.Backward(undone(drawn, paid, sum-paid)) {
+		back, rest := d, d
+		back.Amount = b.takesBack(&d, now)
+		if rest.Amount -= back.Amount; back.Amount > 0 {
+			list = append(list, back)
 		}
-		switch {
-		case d.Grant == events.AllowanceGrant:
-			part := min(d.Amount, b.takesBack(&d, now)-unspent)
-			if part > 0 {
-				back := d
-				back.Amount = part
-				list = append(list, back)
-				unspent += part
-				d.Amount -= part
-			}
-		case d.Grant != events.OverdraftGrant && d.Amount > 0 && (d.ExpiresAt == 0 || d.ExpiresAt > now):
-			list = append(list, d)
-			d.Amount = 0
-		}
-		if d.Amount > 0 {
-			homeless = append(homeless, d)
+		if rest.Amount > 0 {
+			homeless = append(homeless, rest)
 		}
 	}
 	return list, homeless
 }
 
-// takesBack is how much of a drawn allowance can go back to it: none once its period is
-// over, or while more was spent than there is to have since the plan changed.
+// takesBack is how much of a draw can go back to where it came from. Nothing can to an
+// allowance of which more was spent than there is to have since the plan changed: what
+// came back would be there twice once the plan is changed back.
 func (b *balance) takesBack(d *events.Draw, now events.Time) int64 {
-	a := b.allowance
-	if a == nil || a.until != d.ExpiresAt || a.until <= now || a.spent > a.amount {
+	switch {
+	case d.Grant == events.OverdraftGrant:
+		return 0
+	case d.Grant != events.AllowanceGrant:
+		if d.ExpiresAt != 0 && d.ExpiresAt <= now {
+			return 0
+		}
+		return d.Amount
+	}
+	if a := b.allowance; a == nil || a.spent > a.amount {
 		return 0
 	}
-	return a.spent
+	return b.lifts(d, now)
+}
+
+// lifts is by how much the rest of the allowance becomes more when a draw from it is as if
+// it had never been: by less than the draw where more was spent than there is to have.
+func (b *balance) lifts(d *events.Draw, now events.Time) int64 {
+	a := b.allowance
+	if d.Grant != events.AllowanceGrant || a == nil || a.until != d.ExpiresAt || a.until <= now {
+		return 0
+	}
+	return max(0, min(d.Amount, a.spent)-max(0, a.spent-a.amount))
 }
 
 // total is the sum of a list of draws.
@@ -232,7 +241,8 @@ func (b *balance) evolveAdded(d *events.Draw, fresh bool) (ulid.ULID, bool) {
 		return ulid.ULID{}, false
 	case events.AllowanceGrant:
 		if b.allowance != nil {
-			b.allowance.spent -= d.Amount
+			// What was spent beyond an amount that is smaller now is undone first.
+			b.allowance.spent = min(b.allowance.spent, b.allowance.amount) - d.Amount
 		}
 		return ulid.ULID{}, false
 	}

@@ -80,8 +80,10 @@ func (c *GrantCredit) Decide(in *Input) (Decision, *events.Error) {
 
 // refuseMore refuses an amount that the balance has no room for: in it, or for one more
 // grant.
-func (b *balance) refuseMore(amount int64) *events.Error {
-	if len(b.grants) >= maxGrants {
+func (b *balance) refuseMore(amount int64) *events.Error { return b.refuse(1, amount) }
+
+func (b *balance) refuse(grants int, amount int64) *events.Error {
+	if len(b.grants)+grants > maxGrants {
 		return events.Errorf(events.LimitExceeded, "the balance has %d grants with something left, the most it may have", maxGrants).
 			With("limit", maxGrants)
 	}

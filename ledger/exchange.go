@@ -8,6 +8,8 @@ import (
 	"github.com/keyledger/keyledger/events"
 )
 
+const exchangeIDPrefix = "exchange_"
+
 // coverShortfall makes a balance able to pay an amount that it is short by: what the
 // plan's par pairs have is exchanged, and the rest it may owe. It returns the balance as
 // it is after the exchanges.
@@ -53,7 +55,7 @@ func (in *Input) exchange(t *taken, b *balance, asset string, short int64) int64
 	t.exchanges = append(t.exchanges, events.Event{
 		Type: "credit.exchanged", Account: in.AccountID, Environment: t.place.environment,
 		Data: &events.Exchanged{
-			ID: prefixed("exchange_", id), Environment: t.place.environment, CreatedAt: in.Time,
+			ID: prefixed(exchangeIDPrefix, id), Environment: t.place.environment, CreatedAt: in.Time,
 			From: events.Leg{Asset: asset, Amount: steps * give, Drawn: drawn, Balance: fromAfter},
 			To:   events.Leg{Asset: t.place.asset, Amount: steps * take, Added: added, Balance: toAfter},
 		},

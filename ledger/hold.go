@@ -233,7 +233,8 @@ func (h *hold) expire(in *Input) []events.Event {
 
 // end gives back what is still held, as of a time: to what is owed, and to the grants it
 // was reserved from. What was reserved from a grant or an allowance whose time is over
-// goes with it; what was owed for it and was paid since is a grant of its own.
+// goes with it, and so does what the allowance has no more since the plan changed; what was
+// owed for it and was paid since is a grant of its own.
 func (h *hold) end(in *Input, at events.Time, status, eventType string) []events.Event {
 	b := in.Account.balance(h.place)
 	d := events.Held{Hold: h.data()}
@@ -248,11 +249,17 @@ func (h *hold) end(in *Input, at events.Time, status, eventType string) []events
 		}
 	}
 	d.Returned, homeless = b.giveBack(live, at)
-	for _, part := range homeless {
-		if part.Grant == events.OverdraftGrant {
-			d.Returned = append(d.Returned, events.Draw{Grant: prefixed(grantIDPrefix, h.id), Amount: part.Amount})
-		} else {
-			d.Lapsed = append(d.Lapsed, part)
+	for _, lost := range homeless {
+		if lost.Grant == events.OverdraftGrant {
+			d.Returned = append(d.Returned, events.Draw{Grant: prefixed(grantIDPrefix, h.id), Amount: lost.Amount})
+			continue
+		}
+		back := lost
+		if back.Amount = b.lifts(&lost, at); back.Amount > 0 {
+			d.Returned = append(d.Returned, back)
+		}
+		if lost.Amount -= back.Amount; lost.Amount > 0 {
+			d.Lapsed = append(d.Lapsed, lost)
 		}
 	}
 	d.Balance = b.after(h.place, -total(d.Lapsed), -held)

@@ -245,7 +245,7 @@ func TestEndOfAHold(t *testing.T) {
 			list{draw(live, 5, soon), draw(live2, 7, 0)}, list{draw(live2, 7, 0), draw(live, 5, soon)}, nil},
 		{"a grant whose time is over", 0, nil, list{draw(dead, 5, now), draw(live, 7, now+1)}, list{draw(live, 7, now+1)}, list{draw(dead, 5, now)}},
 		{"what is owed comes first", -6, nil, list{draw(live, 5, soon), draw(live2, 3, 0)},
-			list{draw("overdraft", 3, 0), draw("overdraft", 3, 0), draw(live, 2, soon)}, nil},
+			list{draw("overdraft", 6, 0), draw(live, 2, soon)}, nil},
 		{"what is over pays nothing", -6, nil, list{draw(dead, 5, now)}, nil, list{draw(dead, 5, now)}},
 		{"owed for it, and owed still", -8, nil, list{draw("overdraft", 8, 0)}, list{draw("overdraft", 8, 0)}, nil},
 		{"owed for it, and paid since", 0, nil, list{draw("overdraft", 8, 0)}, list{draw(fresh, 8, 0)}, nil},

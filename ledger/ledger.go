@@ -22,6 +22,15 @@ type Command interface {
 	Decide(in *Input) (Decision, *events.Error)
 }
 
+// Citer is implemented by commands about an older entry of their account. The state does
+// not hold what every entry led to; the log does, and there it never changes. The
+// command's first Decision names the entry, and it is decided again once it has it.
+type Citer interface {
+	// Cite gives the command the events of that entry, none where the account has no such
+	// entry.
+	Cite(list []events.Event)
+}
+
 // Touches is implemented by commands that move something of a second account too.
 type Touches interface {
 	// Touches returns that account's id.
@@ -42,6 +51,9 @@ type Decision struct {
 	Events []events.Event
 	// Unchanged is the noun as it stands, of a command that changes nothing.
 	Unchanged events.Data
+	// Cites, if not zero, is the command id of the entry that a Citer takes. Nothing is
+	// decided yet.
+	Cites ulid.ULID
 }
 
 // one is the Decision of a single event.
@@ -93,6 +105,7 @@ var Commands = []struct {
 	{"hold.place", Spec{New: func() Command { return new(PlaceHold) }}},
 	{"hold.capture", Spec{New: func() Command { return new(CaptureHold) }, WhileSuspended: true}},
 	{"hold.release", Spec{New: func() Command { return new(ReleaseHold) }, WhileSuspended: true}},
+	{"credit.refund", Spec{New: func() Command { return new(RefundCredit) }, WhileSuspended: true}},
 	{"endpoint.register", Spec{New: func() Command { return new(RegisterEndpoint) }, WhileSuspended: true}},
 	{"endpoint.pause", Spec{New: func() Command { return new(PauseEndpoint) }, WhileSuspended: true, WhileClosed: true}},
 	{"endpoint.resume", Spec{New: func() Command { return new(ResumeEndpoint) }, WhileSuspended: true}},
@@ -183,6 +196,10 @@ func (r *Result) AppendJSON(b []byte) ([]byte, error) {
 		}
 	case *events.Held:
 		b, err = appendHeld(b, d)
+	case *events.Refunded:
+		if b, err = events.AppendJSON(append(b, `{"refund":`...), &d.Refund); err == nil {
+			b = d.Balance.AppendJSON(append(b, `,"balance":`...))
+		}
 	}
 	switch {
 	case r.Omitted:

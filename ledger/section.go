@@ -254,10 +254,8 @@ func (s *section) checkAccount(a *Account) {
 	}
 	s.check(ascending(a.balances, func(a, b balance) int { return a.id.Value().compare(b.id.Value()) }), "balances out of order")
 	s.check(ascending(a.grantIDs, ulid.ULID.Compare), "grant ids out of order")
-	live := map[ulid.ULID]bool{}
 	for i := range a.balances {
-		b := &a.balances[i]
-		clear(live)
+		b, live := &a.balances[i], map[ulid.ULID]bool{}
 		for j, g := range b.grants {
 			s.check(g.remaining > 0 && (j == 0 || !g.before(&b.grants[j-1])), "grants out of order or with nothing left")
 			s.check(!live[g.id], "a grant stands twice")

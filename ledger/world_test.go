@@ -105,6 +105,10 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 	}
 	in := Input{AccountID: s.account, CommandID: idOf(s.number), Time: now}
 	d, err := Decide(st, &Commands[i].Spec, cmd, &in)
+	if !d.Cites.IsZero() {
+		cmd.(Citer).Cite(citedOf(d.Cites))
+		d, err = Decide(st, &Commands[i].Spec, cmd, &in)
+	}
 	if err != nil {
 		return nil, err.Error()
 	}
@@ -124,6 +128,14 @@ func (s step) index() int {
 	}) bool {
 		return c.Verb == s.verb
 	})
+}
+
+// citedOf returns an entry that the log might have. There is no log here.
+func citedOf(id ulid.ULID) []events.Event {
+	return []events.Event{{Data: &events.Debited{Debit: events.Debit{
+		ID: prefixed(debitIDPrefix, id), Environment: events.Test, Asset: "credits", Amount: 9,
+		Drawn: []events.Draw{{Grant: prefixed(grantIDPrefix, id), Amount: 6, Priority: 2}, {Grant: events.OverdraftGrant, Amount: 3}},
+	}}}}
 }
 
 // due folds what time alone brings about before the step.
@@ -205,6 +217,7 @@ var bodies = map[string][]string{
 	"hold.place":        {`{"environment":"$env","asset":"credits","amount":4$n,"expires_in":"$n0ms"}`, `{"environment":"$env","asset":"gold","amount":$n,"expires_in":"1h","key":"key_$id"}`},
 	"hold.capture":      {`{"hold":"hold_$id","amount":1$n}`, `{"hold":"hold_$id"}`},
 	"hold.release":      {`{"hold":"hold_$id"}`},
+	"credit.refund":     {`{"debit":"debit_$id","amount":$n}`, `{"debit":"debit_$id"}`},
 	"endpoint.register": {`{"environment":"$env","url":"https://example.com/$n","events":["*"],"headers":{"x-a":"1"}}`},
 	"endpoint.pause":    {`{"endpoint":"endpoint_$id"}`},
 	"endpoint.resume":   {`{"endpoint":"endpoint_$id"}`},

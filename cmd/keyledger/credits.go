@@ -15,9 +15,9 @@ import (
 func creditsCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "credits",
-		Short:   "Grant, take and move credits, and show balances",
+		Short:   "Grant, take, refund and move credits, and show balances",
 		Example: "  keyledger credits grant acme 2000\n  keyledger credits balance acme",
-	}, creditsGrant(a), creditsDebit(a), creditsAdjust(a), creditsTransfer(a), creditsBalance(a))
+	}, creditsGrant(a), creditsDebit(a), creditsAdjust(a), creditsTransfer(a), creditsRefund(a), creditsBalance(a))
 }
 
 func creditsGrant(a *app) *cobra.Command {
@@ -156,6 +156,40 @@ func drawRows(t *table, what string, list []events.Draw) {
 	for _, draw := range list {
 		t.row(what, draw.Grant+": "+strconv.FormatInt(draw.Amount, 10))
 	}
+}
+
+func creditsRefund(a *app) *cobra.Command {
+	var body ledger.RefundCredit
+	var amount int64
+	c := a.verb(&cobra.Command{
+		Use:   "refund ACCOUNT DEBIT",
+		Short: "Give a debit back, or a part of it",
+		Long: `Give a debit back, or a part of it: to the grants it was taken from, the last taken first, as far as
+they have not expired, else to a new grant that does not expire. Together, the refunds of a debit
+never come to more than it took.`,
+		Example: `  keyledger credits refund acme debit_01J8Z5T0XKQ4R7N2M3V6W9Y1AB
+  keyledger credits refund acme debit_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --amount 40 --reference "ticket 7"`,
+		Args: arguments("ACCOUNT", "DEBIT"),
+	}, func(cmd *cobra.Command, args []string) error {
+		if body.Debit = args[1]; cmd.Flags().Changed("amount") {
+			body.Amount = &amount
+		}
+		return a.command(cmd, args[0], "credit.refund", body, func(reply *client.Reply) error {
+			var out client.Refunded
+			return a.show(reply, &out, func(t *table) {
+				t.row("refund", out.Refund.ID)
+				t.row("amount", out.Refund.Amount)
+				t.row("of debit", out.Refund.Debit)
+				t.row("refunded of it", out.Refund.Refunded)
+				drawRows(t, "returned to", out.Refund.Returned)
+				balanceRows(t, out.Balance)
+			})
+		})
+	})
+	c.Flags().Int64Var(&amount, "amount", 0, "`N` credits, in the asset's smallest unit")
+	withDefault(c.Flags(), "amount", "all that is left to refund")
+	c.Flags().StringVar(&body.Reference, "reference", "", "`TEXT` of your own")
+	return withID(c)
 }
 
 func creditsBalance(a *app) *cobra.Command {

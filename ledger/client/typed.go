@@ -140,6 +140,19 @@ func (c *Client) ReleaseHold(ctx context.Context, account string, body ledger.Re
 	return out, c.command(ctx, account, "hold.release", body, out, opts)
 }
 
+// Refunded is what credit.refund answers.
+type Refunded struct {
+	Refund  events.Refund  `json:"refund"`
+	Balance events.Balance `json:"balance"`
+}
+
+// Refund gives a debit back, or a part of it. An old debit is searched for in the log,
+// which may take long: ctx bounds it.
+func (c *Client) Refund(ctx context.Context, account string, body ledger.RefundCredit, opts ...Option) (*Refunded, error) {
+	out := new(Refunded)
+	return out, c.command(ctx, account, "credit.refund", body, out, opts)
+}
+
 // NewEndpoint is an endpoint with its signing secret, which is told this once.
 type NewEndpoint struct {
 	Endpoint *events.Endpoint `json:"endpoint"`

@@ -96,6 +96,20 @@ func (s *Server) openWebhooks() (err error) {
 	return nil
 }
 
+// openReading opens the log for all that reads it, over a connection of its own: no
+// commit's acknowledgement waits behind what a long search reads.
+func (s *Server) openReading(ctx context.Context) (*store.JetStream, error) {
+	conn, err := s.connectPart("keyledger readers")
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, err
+	}
+	return store.OpenJetStream(ctx, js, partition)
+}
+
 // openSnapshots opens where the writer keeps snapshots. Its chunks are large: they have a
 // connection of their own, so that no commit waits behind one.
 func (s *Server) openSnapshots(ctx context.Context) (*store.ObjectSnapshots, error) {

@@ -119,7 +119,11 @@ func (s *Server) openLog() error {
 	if err != nil {
 		return err
 	}
-	s.tail = store.NewTail(log, partition)
+	read, err := s.openReading(ctx)
+	if err != nil {
+		return err
+	}
+	s.tail = store.NewTail(read, partition)
 	if err := s.openParts(streams); err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ func FuzzCommand(f *testing.F) {
 		"hold.place":                 `{"environment":"test","asset":"credits","amount":1,"expires_in":"1h30m","key":"` + key + `"}`,
 		"hold.capture":               `{"hold":"hold_01ARZ3NDEKTSV4RRFFQ69G5FAV","amount":1}`,
 		"hold.release":               `{"hold":"hold_01ARZ3NDEKTSV4RRFFQ69G5FAV"}`,
+		"credit.refund":              `{"debit":"debit_` + id.String() + `","amount":1,"reference":"r"}`,
 		"endpoint.register":          `{"url":"https://example.com/h?token=a","environment":"test","events":["credit.*"],"headers":{"X-A":"b"}}`,
 		"endpoint.pause":             `{"endpoint":"endpoint_01ARZ3NDEKTSV4RRFFQ69G5FAV"}`,
 	} {
@@ -76,6 +77,13 @@ func FuzzCommand(f *testing.F) {
 		for _, state := range []*ledger.State{ledger.NewState(), withKey(id)} {
 			in := ledger.Input{AccountID: "acme", CommandID: id, Time: 1}
 			decision, refused := ledger.Decide(state, req.Spec, req.Command, &in)
+			if !decision.Cites.IsZero() {
+				req.Command.(ledger.Citer).Cite([]events.Event{{Data: &events.Debited{Debit: events.Debit{
+					ID: "debit_" + decision.Cites.String(), Environment: events.Test, Asset: "credits", Amount: 10,
+					Drawn: []events.Draw{{Grant: "grant_" + id.String(), Amount: 10}},
+				}}}})
+				decision, refused = ledger.Decide(state, req.Spec, req.Command, &in)
+			}
 			if refused != nil {
 				continue
 			}

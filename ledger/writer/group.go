@@ -37,9 +37,10 @@ type group struct {
 type pending struct {
 	req      *Request
 	reply    Reply
-	entry    bool     // it has an entry in the group
-	replay   *receipt // its answer is read from the log
-	answered bool     // the caller has had its answer
+	entry    bool      // it has an entry in the group
+	replay   *receipt  // its answer is read from the log
+	citation *citation // it can be decided once this was read from the log
+	answered bool      // the caller has had its answer
 }
 
 // buffers are a group's bytes, to be used again once it was acknowledged.
@@ -142,6 +143,7 @@ func (w *Writer) openGroup() {
 // then nothing was decided, and the group is closed.
 func (w *Writer) decide(req *Request) bool {
 	g := w.open
+	w.date(req)
 	g.waiting = append(g.waiting, pending{req: req})
 	p := &g.waiting[len(g.waiting)-1]
 	switch {
@@ -192,6 +194,10 @@ func (w *Writer) decideCommand(p *pending) {
 	decision, err := ledger.Decide(w.state, req.Spec, req.Command, &in)
 	if err != nil {
 		p.reply.Err = err
+		return
+	}
+	if !decision.Cites.IsZero() {
+		w.cites(p, in.AccountID, decision.Cites)
 		return
 	}
 	if len(decision.Events) == 0 {

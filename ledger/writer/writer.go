@@ -294,13 +294,13 @@ func (w *Writer) Run(ctx context.Context) error {
 		w.head = head
 		defer head.Close()
 	}
+	ctx, stop := context.WithCancel(ctx)
 	helpers := new(errgroup.Group)
 	helpers.Go(w.appender)
-	helpers.Go(w.answerer)
+	helpers.Go(func() error { return w.answerer(ctx) })
 	beside, stopBeside := context.WithCancel(context.Background())
 	helpers.Go(func() error { return w.snapshots.keep(beside) })
 	helpers.Go(func() error { return w.verifier(beside) })
-	ctx, stop := context.WithCancel(ctx)
 	err := w.lookAtStorage(ctx) // the takeover must know what room there is
 	if err == nil {
 		helpers.Go(func() error { return w.watchStorage(ctx, stop) })
@@ -382,15 +382,25 @@ func (w *Writer) appender() error {
 const maxReplays = 64
 
 // answerer gives replies out, beside the writer's work. It never waits for a look-up: the
-// writer would wait for it, and everybody for the writer.
-func (w *Writer) answerer() error {
-	var replays errgroup.Group
+// writer would wait for it, and everybody for the writer. Look-ups for what was not done
+// yet end with ctx.
+func (w *Writer) answerer(ctx context.Context) error {
+	var replays, searches errgroup.Group
 	replays.SetLimit(maxReplays)
+	searches.SetLimit(maxSearches)
 	for batch := range w.answers {
 		for i := range batch.waiting {
 			p := &batch.waiting[i]
 			switch {
 			case p.answered:
+			case p.citation != nil:
+				lookups := &searches
+				if p.citation.receipt != nil {
+					lookups = &replays
+				}
+				if !lookups.TryGo(func() error { w.cite(ctx, p); return nil }) {
+					p.req.Done(&Reply{Err: events.Errorf(events.Unavailable, "too many entries are being looked up in the log, and nothing was done; try again")})
+				}
 			case p.replay == nil:
 				if !p.entry && p.req.Authorize != nil && p.reply.Err == nil && w.cfg.Unrecorded != nil {
 					w.cfg.Unrecorded(p.req.Authorize, &p.reply.Answer, batch.at)
@@ -401,7 +411,7 @@ func (w *Writer) answerer() error {
 			}
 		}
 	}
-	return replays.Wait()
+	return errors.Join(replays.Wait(), searches.Wait())
 }
 
 // answerOne gives one reply out from the writer's own goroutine.

@@ -83,7 +83,7 @@ func TestCreditAdjust(t *testing.T) {
 			Data:  `{"amount":-105,"drawn":[{"grant":"` + grantA + `","amount":100,"expires_at":"2026-03-01T13:00:00Z"},{"grant":"` + grantB + `","amount":5}]}`,
 			Reply: `{"balance":{"environment":"test","asset":"credits","posted":15,"held":0,"available":15}}`}},
 		{"to nothing", []Step{opened, granted(100)}, adjusted(-100), Then{Events: []string{"credit.adjusted", "balance.exhausted"}}},
-		{"below nothing", []Step{opened, granted(100)}, adjusted(-101), Then{Code: events.InsufficientCredits, Detail: `{"available":100,"required":101}`}},
+		{"below nothing", []Step{opened, granted(100)}, adjusted(-101), Then{Code: events.InsufficientCredits, Details: `{"available":100,"required":101}`}},
 		{"what is held stays held", []Step{opened, granted(100), held(60)}, adjusted(-41), Then{Code: events.InsufficientCredits}},
 		{"to the end of the overdraft", []Step{opened, overdrawn, granted(100)}, adjusted(-150), Then{Events: []string{"credit.adjusted", "balance.exhausted"},
 			Reply: `{"balance":{"environment":"test","asset":"credits","posted":-50,"held":0,"available":-50}}`}},

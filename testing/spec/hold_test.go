@@ -104,7 +104,7 @@ func TestHoldCapture(t *testing.T) {
 		{"again, to the last", and(captured(25)), captured(35), Then{Events: []string{"hold.captured"}, Data: `{"captured":60,"held":0,"status":"captured"}`}},
 		{"again, the rest", and(captured(25)), capturedAll, Then{Events: []string{"hold.captured"}, Data: `{"captured":60,"held":0,"status":"captured"}`}},
 		{"more than is held", given, captured(61), Then{Code: events.FailedPrecondition}},
-		{"more than is still held", and(captured(25)), captured(36), Then{Code: events.FailedPrecondition, Detail: `{"held":35}`}},
+		{"more than is still held", and(captured(25)), captured(36), Then{Code: events.FailedPrecondition, Details: `{"held":35}`}},
 		{"after all of it was", and(capturedAll), captured(1), Then{Code: events.NotFound}},
 		{"after its release", and(released), capturedAll, Then{Code: events.NotFound}},
 		{"a millisecond before its end", given, After(time.Hour-time.Millisecond, capturedAll), Then{Events: []string{"hold.captured"}}},

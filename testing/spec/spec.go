@@ -29,7 +29,7 @@ const (
 // Step is one thing that happens: a command, an authorisation, or time that passes.
 type Step struct {
 	Verb string        // a command's verb, "authorize", or "" for time alone
-	Body string        // JSON; "@key1" stands for the id of the first key, "@secret1" for the first secret that was made, "@endpoint1" and "@hold1" likewise
+	Body string        // JSON; "@key1" stands for the id of the first key, "@secret1" for the first secret that was made, "@endpoint1", "@hold1" and "@debit1" likewise; "@grant1" is the grant that the first refund makes
 	Wait time.Duration // before it
 	To   string        // the account, empty: Account
 }
@@ -55,12 +55,12 @@ func For(account string, s Step) Step {
 // Then is what is expected of the last step. Members of JSON objects that are not named
 // are not looked at.
 type Then struct {
-	Events []string    // types, in order; none: nothing changes
-	Data   string      // members of the last event's data
-	Reply  string      // members of the object that answers a command
-	Code   events.Code // of a refusal, or of an answer
-	Detail string      // members of a refusal's details
-	Answer string      // members of an authorisation's answer
+	Events  []string    // types, in order; none: nothing changes
+	Data    string      // members of the last event's data
+	Reply   string      // members of the object that answers a command
+	Code    events.Code // of a refusal, or of an answer
+	Details string      // members of a refusal's details
+	Answer  string      // members of an authorisation's answer
 }
 
 // Case is one line of the policy.
@@ -77,12 +77,14 @@ type world struct {
 	state *ledger.State
 	now   time.Time
 	count int
+	log   map[ulid.ULID][]events.Event // by command id
 	names *strings.Replacer
 	pairs []string
 }
 
 // outcome is what one step led to.
 type outcome struct {
+	id     ulid.ULID // of the command
 	events []events.Event
 	err    *events.Error
 	answer *ledger.Answer
@@ -94,7 +96,7 @@ func Run(t *testing.T, cases []Case) {
 	t.Helper()
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
-			w := &world{t: t, state: ledger.NewState(), now: Start, names: strings.NewReplacer()}
+			w := &world{t: t, state: ledger.NewState(), now: Start, log: map[ulid.ULID][]events.Event{}, names: strings.NewReplacer()}
 			for _, step := range c.Given {
 				if out := w.step(step); out.err != nil {
 					t.Fatalf("given %s %s: %v", step.Verb, step.Body, out.err)
@@ -119,9 +121,17 @@ func (w *world) step(s Step) outcome {
 		out = w.command(s, body)
 	}
 	w.evolve(out.events)
+	w.log[out.id] = out.events
 	for i := range out.events {
-		if out.events[i].Type == "hold.placed" {
-			w.name("hold", out.events[i].Subject)
+		switch d := out.events[i].Data.(type) {
+		case *events.Debited:
+			w.name("debit", d.ID)
+		case *events.Refunded:
+			w.name("grant", "grant_"+out.id.String())
+		case *events.Held:
+			if out.events[i].Type == "hold.placed" {
+				w.name("hold", d.ID)
+			}
 		}
 	}
 	out.events = append(due, out.events...)
@@ -180,10 +190,14 @@ func (w *world) command(s Step, body []byte) outcome {
 		w.complete(cmd)
 		in := ledger.Input{AccountID: account, CommandID: w.id(), Time: events.At(w.now)}
 		decision, err := ledger.Decide(w.state, spec, cmd, &in)
+		if !decision.Cites.IsZero() {
+			cmd.(ledger.Citer).Cite(w.log[decision.Cites])
+			decision, err = ledger.Decide(w.state, spec, cmd, &in)
+		}
 		if c, ok := cmd.(*ledger.RotateKey); ok && err == nil {
 			w.name("secret", c.Secret(decision.Events[0].Environment, Account))
 		}
-		return outcome{events: decision.Events, err: err}
+		return outcome{id: in.CommandID, events: decision.Events, err: err}
 	}
 	w.t.Fatalf("unknown verb %s", verb)
 	return outcome{}
@@ -245,8 +259,9 @@ func (w *world) authorize(body []byte) outcome {
 	}
 	now := events.At(w.now)
 	key := a.Find(w.state, now)
-	answer, list := a.Decide(w.state, key, w.id(), now)
-	out := outcome{answer: &answer, events: list}
+	id := w.id()
+	answer, list := a.Decide(w.state, key, id, now)
+	out := outcome{id: id, answer: &answer, events: list}
 	if answer.Allowed {
 		key.Take(now)
 	}
@@ -279,11 +294,11 @@ func (w *world) check(out outcome, want Then) {
 	if want.Data != "" {
 		w.members(out.events[len(out.events)-1].Data, want.Data)
 	}
+	if want.Details != "" {
+		w.members(out.err.Details, want.Details)
+	}
 	if want.Answer != "" {
 		w.members(out.answer, want.Answer)
-	}
-	if want.Detail != "" {
-		w.members(out.err.Details, want.Detail)
 	}
 	if want.Reply != "" {
 		b, err := (&ledger.Result{Data: ledger.Outcome(out.events)}).AppendJSON(nil)
