@@ -148,6 +148,7 @@ func (a *Authorize) Decide(st *State, k *Key, commandID ulid.ULID, now events.Ti
 			return out, nil
 		}
 	}
+	out.Rate = k.rate(now)
 	if out.Code = a.refuse(k, &words, now); out.Code != events.OK {
 		return out, nil
 	}
@@ -163,14 +164,9 @@ func (a *Authorize) Decide(st *State, k *Key, commandID ulid.ULID, now events.Ti
 	place := balanceID{words.environment, asset}
 	available := account.balance(place).available()
 	out.Cost, out.Balance = cost, &available
-	full := int64(0) // missing of the bucket
-	if plan := account.Plan; plan != nil && plan.Rate != nil {
-		full = k.bucket.missingAt(plan.Rate, now)
-		out.Rate = rateState(plan.Rate, full)
-		if full+1000 > plan.Rate.Burst*1000 {
-			out.Code = events.RateLimited
-			return out, nil
-		}
+	if out.Rate != nil && out.Rate.Remaining == 0 {
+		out.Code = events.RateLimited
+		return out, nil
 	}
 	if cost > 0 && k.spent.full(now) {
 		out.Code, out.Message = events.RateLimited, errSpent
@@ -190,7 +186,7 @@ func (a *Authorize) Decide(st *State, k *Key, commandID ulid.ULID, now events.Ti
 	}
 	out.Allowed = true
 	if out.Rate != nil {
-		out.Rate = rateState(account.Plan.Rate, full+1000)
+		out.Rate.take(account.Plan.Rate)
 	}
 	return out, list
 }
@@ -313,7 +309,7 @@ func (a *Authorize) price(plan *events.Plan) (int64, string, *events.Error) {
 // nothing that the log holds.
 func (k *Key) Take(now events.Time) {
 	if plan := k.account.Plan; plan != nil && plan.Rate != nil {
-		k.bucket = bucket{missing: k.bucket.missingAt(plan.Rate, now) + 1000, at: now}
+		k.bucket = bucket{missing: k.bucket.missingAt(plan.Rate, now) + tokenParts, at: now}
 	}
 }
 

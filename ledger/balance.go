@@ -30,7 +30,9 @@ type grant struct {
 }
 
 // allowance is a plan's allowance in one environment. Once until is past, all of it is
-// there again; if something was spent, that takes a credit.replenished.
+// there again; if something was spent, that takes a credit.replenished. One that the plan
+// no longer gives has no amount and stays for what was spent: a plan that gives one again
+// before until begins with that.
 type allowance struct {
 	amount, spent int64
 	until         events.Time // end of the period that spent belongs to
@@ -59,11 +61,11 @@ func (a *allowance) remaining() int64 {
 // room is how much can come in so that posted never passes MaxAmount, not even once the
 // allowance is whole again.
 func (b *balance) room() int64 {
-	room := MaxAmount - max(b.posted, 0)
+	whole := b.posted
 	if b.allowance != nil {
-		room -= b.allowance.spent
+		whole += b.allowance.amount - b.allowance.remaining()
 	}
-	return room
+	return MaxAmount - max(whole, 0)
 }
 
 // after is the small balance once posted and held have changed.

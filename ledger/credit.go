@@ -83,9 +83,13 @@ func (b *balance) refuseMore(amount int64) *events.Error {
 			With("limit", maxGrants)
 	}
 	if b.room() < amount {
-		return events.Errorf(events.LimitExceeded, "the balance would pass %d", int64(MaxAmount)).With("limit", int64(MaxAmount))
+		return errBalanceFull()
 	}
 	return nil
+}
+
+func errBalanceFull() *events.Error {
+	return events.Errorf(events.LimitExceeded, "the balance would pass %d", int64(MaxAmount)).With("limit", int64(MaxAmount))
 }
 
 // DebitCredit is credit.debit.
