@@ -16,14 +16,16 @@ func periodEnd(a *events.Allowance, now events.Time) events.Time {
 	return end
 }
 
-// allowanceEnd returns when the allowance that a draw at now takes from ends.
-func (in *Input) allowanceEnd(b *balance) func() events.Time {
-	return func() events.Time {
-		if b.allowance.until > in.Time {
-			return b.allowance.until
-		}
-		return periodEnd(in.Account.Plan.Allowance, in.Time)
+// allowanceEnd returns when the period ends of the allowance that a draw at now takes from;
+// 0 where it has nothing left.
+func (in *Input) allowanceEnd(b *balance) events.Time {
+	switch {
+	case b.allowance.remaining() == 0:
+		return 0
+	case b.allowance.until > in.Time:
+		return b.allowance.until
 	}
+	return periodEnd(in.Account.Plan.Allowance, in.Time)
 }
 
 // replenish is the start of a period for an allowance out of which something was spent:

@@ -77,9 +77,9 @@ func (b *balance) after(id balanceID, posted, held int64) events.Balance {
 
 // draw takes an amount in burn order: the allowance, the grants, and what is not there as
 // owed. Whether it may is decided before. End is the end of the allowance's period.
-func (b *balance) draw(amount int64, end func() events.Time) (list []events.Draw) {
+func (b *balance) draw(amount int64, end events.Time) (list []events.Draw) {
 	if part := min(amount, b.allowance.remaining()); part > 0 {
-		list = append(list, events.Draw{Grant: events.AllowanceGrant, Amount: part, ExpiresAt: end()})
+		list = append(list, events.Draw{Grant: events.AllowanceGrant, Amount: part, ExpiresAt: end})
 		amount -= part
 	}
 	for i := 0; amount > 0 && i < len(b.grants); i++ {
