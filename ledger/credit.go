@@ -199,9 +199,8 @@ func (t *taken) debit(in *Input, d events.Debit) []events.Event {
 
 // prefixed is an id made from a command's id.
 func prefixed(prefix string, id ulid.ULID) string {
-	var room [len(grantIDPrefix) + ulid.EncodedSize]byte // no prefix is longer
-	b := append(room[:0], prefix...)
-	b = b[:len(prefix)+ulid.EncodedSize]
+	var room [16 + ulid.EncodedSize]byte // a longer prefix takes more
+	b := slices.Grow(append(room[:0], prefix...), ulid.EncodedSize)[:len(prefix)+ulid.EncodedSize]
 	_ = id.MarshalTextTo(b[len(prefix):]) // cannot fail: it has the size
 	return string(b)
 }
