@@ -79,11 +79,11 @@ func TestMidnight(t *testing.T) {
 	log, c := new(store.Memory), newClock()
 	f := run(t, log, c)
 	names, spent := spenders(f, 5*maxDue)
-	c.advance(midnight - time.Millisecond)
+	f.pass(midnight - time.Millisecond)
 	if r := f.do(names[0], "credit.debit", debit(94), ulid.ULID{}); r.Err == nil || r.Err.Code != events.InsufficientCredits {
 		t.Errorf("the last moment of the day: %+v", r)
 	}
-	c.advance(time.Millisecond)
+	f.pass(time.Millisecond)
 	last := names[len(names)-2]
 	if r := f.do(last, "credit.debit", debit(100), ulid.ULID{}); r.Err != nil || posted(r) != 0 {
 		t.Errorf("the first moment of the next: %+v", r)
@@ -138,7 +138,7 @@ func BenchmarkMidnight(b *testing.B) {
 		names, spent := spenders(f, accounts)
 		b.Logf("before: %s", latencies(f, names, callers, 20_000))
 		begin := time.Now()
-		c.advance(midnight)
+		f.pass(midnight)
 		done := make(chan time.Duration, 1)
 		go func() {
 			defer close(done)

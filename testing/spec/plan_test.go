@@ -106,6 +106,8 @@ func TestPlanTerms(t *testing.T) {
 		{"other terms and the same allowance", []Step{opened, plan(`"allowance":{"amount":5}`)}, plan(`"max_keys":9,"allowance":{"amount":5}`), Then{Events: []string{"account.plan_set"}}},
 		{"a balance has no room for it", []Step{opened, granted(1<<53 - 1 - 10)}, plan(`"allowance":{"amount":11}`), Then{Code: events.LimitExceeded}},
 		{"just room", []Step{opened, granted(1<<53 - 1 - 10)}, plan(`"allowance":{"amount":10}`), Then{Events: []string{"account.plan_set", "credit.replenished", "credit.replenished"}}},
+		{"the rest of the old one makes room", []Step{opened, plan(`"allowance":{"amount":10}`), granted(1<<53 - 1 - 10)}, plan(`"allowance":{"amount":10,"every":"month"}`),
+			Then{Events: []string{"account.plan_set", "credit.replenished", "credit.replenished"}}},
 		{"room for a spent one to come again", []Step{opened, plan(`"allowance":{"amount":10}`), debited(10)}, granted(1<<53 - 1 - 10), Then{Events: []string{"credit.granted"}}},
 		{"no room for that", []Step{opened, plan(`"allowance":{"amount":10}`), debited(10)}, granted(1<<53 - 1 - 9), Then{Code: events.LimitExceeded}},
 		{"a larger one needs room, although it was spent", []Step{opened, plan(`"allowance":{"amount":10}`), debited(10), granted(1<<53 - 1 - 10)}, plan(`"allowance":{"amount":11}`), Then{Code: events.LimitExceeded}},
