@@ -18,12 +18,14 @@ const (
 var zones sync.Map
 
 // Zone returns the time zone of a name of the IANA database, such as "Europe/Berlin"; the
-// empty name is UTC. The machine's own zone has no name here.
+// empty name is UTC. All its names begin with a capital letter: what else a machine has
+// ("localtime", "right/…") is not the same everywhere. The machine's own zone has no name
+// here.
 func Zone(name string) (*time.Location, error) {
 	if zone, ok := zones.Load(name); ok {
 		return zone.(*time.Location), nil
 	}
-	if strings.EqualFold(name, "local") || len(name) > 64 {
+	if name == "Local" || len(name) > 64 || name != "" && (name[0] < 'A' || name[0] > 'Z') {
 		return nil, fmt.Errorf("unknown time zone %.64q", name)
 	}
 	zone, err := time.LoadLocation(name)

@@ -33,11 +33,13 @@ func (c *OpenAccount) Decide(in *Input) (Decision, *events.Error) {
 		ID: in.AccountID, Name: c.Name, Status: events.Active, Plan: c.Plan, Metadata: c.Metadata, CreatedAt: in.Time,
 		Environments: events.Environments{Test: events.Environment{Enabled: true}},
 	})
-	if c.Plan != nil {
-		in.Account = &Account{} // as it is: with nothing
-		d.Events = append(d.Events, in.setAllowance(c.Plan)...)
+	if c.Plan == nil {
+		return d, nil
 	}
-	return d, nil
+	in.Account = &Account{} // as it is: with nothing
+	allowances, err := in.setAllowance(c.Plan)
+	d.Events = append(d.Events, allowances...)
+	return d, err
 }
 
 // UpdateAccount is account.update: only the members given change.
@@ -247,8 +249,12 @@ func (c *SetPlan) Decide(in *Input) (Decision, *events.Error) {
 	}
 	next := in.Account.data()
 	next.Plan = c.Plan
+	allowances, err := in.setAllowance(c.Plan)
+	if err != nil {
+		return Decision{}, err
+	}
 	d, _ := one(in, "account.plan_set", "", "", next)
-	d.Events = append(d.Events, in.setAllowance(c.Plan)...)
+	d.Events = append(d.Events, allowances...)
 	return d, nil
 }
 

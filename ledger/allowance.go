@@ -16,14 +16,16 @@ func periodEnd(a *events.Allowance, now events.Time) events.Time {
 	return end
 }
 
-// allowanceEnd returns when the allowance that a draw at now takes from ends.
-func (in *Input) allowanceEnd(b *balance) func() events.Time {
-	return func() events.Time {
-		if b.allowance.until > in.Time {
-			return b.allowance.until
-		}
-		return periodEnd(in.Account.Plan.Allowance, in.Time)
+// allowanceEnd returns when the period ends of the allowance that a draw at now takes from;
+// 0 where it has nothing left.
+func (in *Input) allowanceEnd(b *balance) events.Time {
+	switch {
+	case b.allowance.remaining() == 0:
+		return 0
+	case b.allowance.until > in.Time:
+		return b.allowance.until
 	}
+	return periodEnd(in.Account.Plan.Allowance, in.Time)
 }
 
 // replenish is the start of a period for an allowance out of which something was spent:
@@ -31,41 +33,68 @@ func (in *Input) allowanceEnd(b *balance) func() events.Time {
 func (in *Input) replenish(place balanceID) []events.Event {
 	b := in.Account.balance(place)
 	end := periodEnd(in.Account.Plan.Allowance, in.Time)
-	return in.allowanceEvent(b, place, b.allowance.amount, 0, events.ByPeriod, end)
+	event, alerts := in.allowanceEvent(b, place, b.allowance.amount, 0, events.ByPeriod, end)
+	return append([]events.Event{event}, alerts...)
 }
 
 // setAllowance is what a new plan makes of the allowances in both environments: the new
-// amount less what was spent in the period that runs.
-func (in *Input) setAllowance(next *events.Plan) (list []events.Event) {
+// amount less what was spent in the period that runs. It refuses one that a balance has no
+// room for.
+func (in *Input) setAllowance(next *events.Plan) (list []events.Event, err *events.Error) {
 	var old *events.Allowance
 	if p := in.Account.Plan; p != nil {
 		old = p.Allowance
 	}
 	if old == next.Allowance || old != nil && next.Allowance != nil && *old == *next.Allowance {
-		return nil
+		return nil, nil
+	}
+	then := *in.Account // as it is under the new plan: percents are of its allowance
+	then.Plan = next
+	under := Input{AccountID: in.AccountID, Account: &then, Time: in.Time}
+	var alerts []events.Event
+	set := func(place balanceID, amount int64, end events.Time) {
+		b := then.balance(place)
+		spent, spentUntil := b.allowance.spentAt(in.Time)
+		if amount == 0 {
+			end = spentUntil
+		}
+		if b.posted-b.allowance.remaining()+amount > MaxAmount {
+			err = errBalanceFull()
+		}
+		event, told := under.allowanceEvent(b, place, amount, spent, events.ByPlan, end)
+		list, alerts = append(list, event), append(alerts, told...)
 	}
 	for _, environment := range []string{events.Test, events.Live} {
 		if old != nil && (next.Allowance == nil || next.Allowance.Asset != old.Asset) {
-			place := balanceID{environment, old.Asset}
-			list = append(list, in.allowanceEvent(in.Account.balance(place), place, 0, 0, events.ByPlan, 0)...)
+			set(balanceID{environment, old.Asset}, 0, 0)
 		}
 		if a := next.Allowance; a != nil {
-			place := balanceID{environment, a.Asset}
-			b := in.Account.balance(place)
-			spent := int64(0)
-			if b.allowance != nil {
-				spent = b.allowance.spent
-			}
-			list = append(list, in.allowanceEvent(b, place, a.Amount, spent, events.ByPlan, periodEnd(a, in.Time))...)
+			set(balanceID{environment, a.Asset}, a.Amount, periodEnd(a, in.Time))
 		}
 	}
-	return list
+	if err != nil {
+		return nil, err
+	}
+	return append(list, alerts...), nil
 }
 
-// allowanceEvent is the event that sets an allowance, and what it brings about. It pays
-// first what the balance owes. What there is no room for, since holds keep the allowances
-// of many periods, counts as spent.
-func (in *Input) allowanceEvent(b *balance, place balanceID, amount, spent int64, by string, end events.Time) []events.Event {
+// spentAt is how much was spent in the period that runs at now, and when that ends; zeros
+// where nothing was.
+func (a *allowance) spentAt(now events.Time) (spent int64, end events.Time) {
+	if a == nil || a.spent == 0 || a.until <= now {
+		return 0, 0
+	}
+	return a.spent, a.until
+}
+
+// comesAgain says whether the next period has an event: something was spent of what it
+// gives anew.
+func (a *allowance) comesAgain() bool { return a.amount > 0 && a.spent > 0 }
+
+// allowanceEvent is the event that sets an allowance, and what it alerts to. It pays first
+// what the balance owes. What there is no room for, since holds keep the allowances of many
+// periods, counts as spent.
+func (in *Input) allowanceEvent(b *balance, place balanceID, amount, spent int64, by string, end events.Time) (event events.Event, alerts []events.Event) {
 	r := events.Replenishment{
 		Environment: place.environment, Asset: place.asset, Amount: amount, Before: b.allowance.remaining(),
 		By: by, ResetsAt: end, CreatedAt: in.Time,
@@ -76,11 +105,11 @@ func (in *Input) allowanceEvent(b *balance, place balanceID, amount, spent int64
 	r.Remaining = comes - r.OverdraftPaid
 	r.Spent = spent + unspent - r.Remaining
 	after := b.after(place, r.Remaining+r.OverdraftPaid-r.Before, 0)
-	list := []events.Event{{
+	event = events.Event{
 		Type: "credit.replenished", Account: in.AccountID, Environment: place.environment,
 		Data: &events.Replenished{Replenishment: r, Balance: after},
-	}}
-	return append(list, in.alerts(place, b.available(), &after)...)
+	}
+	return event, in.alerts(place, b.available(), &after)
 }
 
 func (st *State) evolveReplenished(account string, d *events.Replenished) {
@@ -91,7 +120,7 @@ func (st *State) evolveReplenished(account string, d *events.Replenished) {
 	b := a.makeBalance(balanceID{d.Environment, d.Asset})
 	b.posted, b.held = d.Balance.Posted, d.Balance.Held
 	b.allowance = nil
-	if d.Amount > 0 {
+	if d.Amount > 0 || d.Spent > 0 {
 		b.allowance = &allowance{amount: d.Amount, spent: d.Spent, until: d.ResetsAt}
 		st.setAllowanceDue(a, b)
 	}
@@ -137,11 +166,7 @@ func (in *Input) alerts(place balanceID, before int64, after *events.Balance) (l
 		if t.Asset != place.asset || t.Environment != "" && t.Environment != place.environment {
 			continue
 		}
-		below := t.Amount
-		if t.Percent > 0 {
-			below = percentOf(in.Account.Plan, place.asset, t.Percent)
-		}
-		if before >= below && after.Available < below {
+		if below, ok := belowOf(t, in.Account.Plan); ok && before >= below && after.Available < below {
 			alert("balance.low", t, below)
 		}
 	}
@@ -151,11 +176,16 @@ func (in *Input) alerts(place balanceID, before int64, after *events.Balance) (l
 	return list
 }
 
-// percentOf is a part of the plan's allowance of an asset, rounded down.
-func percentOf(p *events.Plan, asset string, percent int64) int64 {
-	if p == nil || p.Allowance == nil || p.Allowance.Asset != asset {
-		return 0
+// belowOf is what a balance must be less than to be below a threshold. A part of the
+// allowance is rounded up: what is less than it is less than the whole number above it.
+// There is none of a plan without an allowance of the asset.
+func belowOf(t *events.Threshold, p *events.Plan) (int64, bool) {
+	if t.Percent == 0 {
+		return t.Amount, true
+	}
+	if p == nil || p.Allowance == nil || p.Allowance.Asset != t.Asset {
+		return 0, false
 	}
 	a := p.Allowance.Amount
-	return a/100*percent + a%100*percent/100
+	return a/100*t.Percent + (a%100*t.Percent+99)/100, true
 }

@@ -24,7 +24,7 @@ func TestAnswerJSONEqualsTheTags(t *testing.T) {
 			a.Balance = &n
 		}
 		if rapid.Bool().Draw(t, "has rate") {
-			a.Rate = &RateState{number.Draw(t, "limit"), number.Draw(t, "remaining"), number.Draw(t, "reset")}
+			a.Rate = &RateState{Limit: number.Draw(t, "limit"), Remaining: number.Draw(t, "remaining"), ResetMS: number.Draw(t, "reset")}
 		}
 		type plain Answer
 		want, err := json.Marshal((*plain)(&a))

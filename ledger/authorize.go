@@ -148,6 +148,7 @@ func (a *Authorize) Decide(st *State, k *Key, commandID ulid.ULID, now events.Ti
 			return out, nil
 		}
 	}
+	out.Rate = k.rate(now)
 	if out.Code = a.refuse(k, &words, now); out.Code != events.OK {
 		return out, nil
 	}
@@ -161,36 +162,30 @@ func (a *Authorize) Decide(st *State, k *Key, commandID ulid.ULID, now events.Ti
 		return out, nil
 	}
 	place := balanceID{words.environment, asset}
-	available := account.balance(place).available()
-	out.Cost, out.Balance = cost, &available
-	full := int64(0) // missing of the bucket
-	if plan := account.Plan; plan != nil && plan.Rate != nil {
-		full = k.bucket.missingAt(plan.Rate, now)
-		out.Rate = rateState(plan.Rate, full)
-		if full+1000 > plan.Rate.Burst*1000 {
-			out.Code = events.RateLimited
-			return out, nil
-		}
-	}
-	if cost > 0 && k.spent.full(now) {
-		out.Code, out.Message = events.RateLimited, errSpent
-		return out, nil
-	}
-	in := Input{State: st, AccountID: account.ID, Account: account, CommandID: commandID, Time: now}
+	out.Cost = cost
 	var list []events.Event
-	if cost > 0 {
+	switch {
+	case out.Rate != nil && out.Rate.Remaining == 0:
+		out.Code = events.RateLimited
+	case cost > 0 && k.spent.full(now):
+		out.Code, out.Message = events.RateLimited, errSpent
+	case cost > 0:
+		in := Input{State: st, AccountID: account.ID, Account: account, CommandID: commandID, Time: now}
 		t, err := in.take(place, cost, words.assetClass)
 		if err != nil {
 			out.Code = err.Code
-			return out, nil
+			break
 		}
 		list = t.debit(&in, a.debit(k, out.SecretAge))
 		d := list[len(t.exchanges)].Data.(*events.Debited)
 		out.Debit, out.Balance = d.ID, &d.Balance.Available
 	}
-	out.Allowed = true
-	if out.Rate != nil {
-		out.Rate = rateState(account.Plan.Rate, full+1000)
+	if out.Balance == nil {
+		available := account.balance(place).available()
+		out.Balance = &available
+	}
+	if out.Allowed = out.Code == events.OK; out.Allowed && out.Rate != nil {
+		out.Rate.take(account.Plan.Rate)
 	}
 	return out, list
 }
@@ -313,7 +308,7 @@ func (a *Authorize) price(plan *events.Plan) (int64, string, *events.Error) {
 // nothing that the log holds.
 func (k *Key) Take(now events.Time) {
 	if plan := k.account.Plan; plan != nil && plan.Rate != nil {
-		k.bucket = bucket{missing: k.bucket.missingAt(plan.Rate, now) + 1000, at: now}
+		k.bucket = bucket{missing: k.bucket.missingAt(plan.Rate, now) + tokenParts, at: now}
 	}
 }
 

@@ -30,7 +30,9 @@ type grant struct {
 }
 
 // allowance is a plan's allowance in one environment. Once until is past, all of it is
-// there again; if something was spent, that takes a credit.replenished.
+// there again; if something was spent, that takes a credit.replenished. One that the plan
+// no longer gives has no amount and stays for what was spent: a plan that gives one again
+// before until begins with that.
 type allowance struct {
 	amount, spent int64
 	until         events.Time // end of the period that spent belongs to
@@ -59,11 +61,11 @@ func (a *allowance) remaining() int64 {
 // room is how much can come in so that posted never passes MaxAmount, not even once the
 // allowance is whole again.
 func (b *balance) room() int64 {
-	room := MaxAmount - max(b.posted, 0)
+	whole := b.posted
 	if b.allowance != nil {
-		room -= b.allowance.spent
+		whole += b.allowance.amount - b.allowance.remaining()
 	}
-	return room
+	return MaxAmount - max(whole, 0)
 }
 
 // after is the small balance once posted and held have changed.
@@ -75,9 +77,9 @@ func (b *balance) after(id balanceID, posted, held int64) events.Balance {
 
 // draw takes an amount in burn order: the allowance, the grants, and what is not there as
 // owed. Whether it may is decided before. End is the end of the allowance's period.
-func (b *balance) draw(amount int64, end func() events.Time) (list []events.Draw) {
+func (b *balance) draw(amount int64, end events.Time) (list []events.Draw) {
 	if part := min(amount, b.allowance.remaining()); part > 0 {
-		list = append(list, events.Draw{Grant: events.AllowanceGrant, Amount: part, ExpiresAt: end()})
+		list = append(list, events.Draw{Grant: events.AllowanceGrant, Amount: part, ExpiresAt: end})
 		amount -= part
 	}
 	for i := 0; amount > 0 && i < len(b.grants); i++ {

@@ -88,9 +88,13 @@ func (b *balance) refuse(grants int, amount int64) *events.Error {
 			With("limit", maxGrants)
 	}
 	if b.room() < amount {
-		return events.Errorf(events.LimitExceeded, "the balance would pass %d", int64(MaxAmount)).With("limit", int64(MaxAmount))
+		return errBalanceFull()
 	}
 	return nil
+}
+
+func errBalanceFull() *events.Error {
+	return events.Errorf(events.LimitExceeded, "the balance would pass %d", int64(MaxAmount)).With("limit", int64(MaxAmount))
 }
 
 // DebitCredit is credit.debit.
@@ -169,13 +173,13 @@ type taken struct {
 
 // take looks for an amount: in the balance, then in what stands in for it at par, then in
 // what it may owe. Nothing is changed.
-func (in *Input) take(place balanceID, amount int64, class string) (*taken, *events.Error) {
+func (in *Input) take(place balanceID, amount int64, class string) (taken, *events.Error) {
 	b := in.Account.balance(place)
-	t := &taken{place: place, amount: amount, before: b.available()}
+	t := taken{place: place, amount: amount, before: b.available()}
 	if short := amount - t.before; short > 0 {
 		var err *events.Error
-		if b, err = in.coverShortfall(t, b, short, class); err != nil {
-			return nil, err
+		if b, err = in.coverShortfall(&t, b, short, class); err != nil {
+			return taken{}, err
 		}
 	}
 	t.drawn = b.draw(amount, in.allowanceEnd(b))

@@ -181,7 +181,7 @@ func (st *State) isDue(a *Account, d *due) bool {
 	}
 	b := &a.balances[i]
 	if d.kind == dueAllowance {
-		return b.allowance != nil && b.allowance.until == d.at && b.allowance.spent > 0 && a.Status != events.Closed
+		return b.allowance != nil && b.allowance.until == d.at && b.allowance.comesAgain() && a.Status != events.Closed
 	}
 	return slices.ContainsFunc(b.grants, func(g grant) bool { return g.id == d.id && g.expiresAt == d.at })
 }
@@ -209,7 +209,7 @@ func (st *State) notices() []time.Duration {
 
 // setAllowanceDue notes that an allowance out of which something was spent comes again.
 func (st *State) setAllowanceDue(a *Account, b *balance) {
-	if al := b.allowance; al != nil && al.spent > 0 && al.due != al.until {
+	if al := b.allowance; al != nil && al.comesAgain() && al.due != al.until {
 		al.due = al.until
 		st.setDue(a, due{at: al.until, kind: dueAllowance, place: b.id})
 	}

@@ -40,11 +40,9 @@ func (in *Input) exchange(t *taken, b *balance, asset string, short int64) int64
 	from := balanceID{t.place.environment, asset}
 	source := in.Account.balance(from)
 	give, take := rate(in.Account.Plan, asset, t.place.asset)
-	// In steps of give units of one, which are worth take units of the other.
+	// In steps of give units of one, which are worth take units of the other. What of the
+	// shortfall has no exact price stays short.
 	steps := min(short/take, max(0, source.available())/give)
-	if short%take != 0 && steps == short/take {
-		steps = 0 // the shortfall has no exact price
-	}
 	if steps == 0 || b.room() < steps*take {
 		return 0
 	}

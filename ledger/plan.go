@@ -77,10 +77,16 @@ func (c *checks) assets(p *events.Plan) {
 		c.that(limit >= 0 && limit <= MaxAmount, "overdraft of %.70q must be a whole number from 0 to %d", name, int64(MaxAmount))
 	}
 	c.that(len(p.Par) <= maxPar, "%d par pairs, at most %d are allowed", len(p.Par), maxPar)
-	for _, pair := range p.Par {
+	for i, pair := range p.Par {
 		c.that(len(pair) == 2 && pair[0] != pair[1], "a par pair names two different assets such as [\"usd\",\"usdc\"]")
+		c.that(!slices.ContainsFunc(p.Par[:i], func(old []string) bool { return samePair(old, pair) }), "par pair %.150q stands twice", pair)
 		for _, name := range pair {
 			c.that(events.ValidName(name), "par asset %.70q must be 1 to 64 of a-z 0-9 _ -", name)
 		}
 	}
+}
+
+// samePair says whether two par pairs are of the same assets, whichever comes first.
+func samePair(a, b []string) bool {
+	return slices.Equal(a, b) || len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
 }

@@ -35,8 +35,8 @@ var errSection = errors.New("the section is damaged")
 //	           (16 bytes)
 //	balances   list, sorted by environment and asset, of: environment, asset, posted,
 //	           held, list of grants with something left in burn order: id (16 bytes),
-//	           remaining, expiry, priority; and of the allowance: amount, and unless
-//	           that is 0: spent, end of the period
+//	           remaining, expiry, priority; and of the allowance: amount, spent, and
+//	           unless both are 0: end of the period
 //	endpoints  list of data of events.Endpoint, sorted by id, removed ones not
 //	           included
 //	grant ids  list of the ids (16 bytes) of all grants ever made, sorted
@@ -224,10 +224,10 @@ func (s *section) allowance(p **allowance) {
 		a = **p
 	}
 	s.Int(&a.amount)
-	if a.amount == 0 {
+	s.Int(&a.spent)
+	if a.amount == 0 && a.spent == 0 {
 		return
 	}
-	s.Int(&a.spent)
 	s.Time(&a.until)
 	if s.Reading() {
 		*p = &allowance{amount: a.amount, spent: a.spent, until: a.until}
@@ -261,7 +261,7 @@ func (s *section) checkAccount(a *Account) {
 			s.check(!live[g.id], "a grant stands twice")
 			live[g.id] = true
 		}
-		s.check(b.allowance == nil || a.Plan != nil && a.Plan.Allowance != nil, "an allowance without a plan")
+		s.check(b.allowance == nil || b.allowance.amount == 0 || a.Plan != nil && a.Plan.Allowance != nil, "an allowance without a plan")
 	}
 	if a.more != nil {
 		s.check(ascending(a.more.holds, func(a, b *hold) int { return a.id.Compare(b.id) }), "holds out of order")

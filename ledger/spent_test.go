@@ -126,7 +126,7 @@ func identities(t fataler) *State {
 
 // The section holds what makes a secret and a signature known, and every bit of it counts.
 func TestSectionHoldsIdentities(t *testing.T) {
-	const want = "7e2a00ff7297a1e24ff4adc9801e624aae358fd4a52f474bff943ddcd07ef29b"
+	const want = "d6a14ea51f1133eb562eeb282501a1a085d98e2a52fc70e17b60205b4b5053dd"
 	st := identities(t)
 	if got := fmt.Sprintf("%x", st.Digest()); got != want {
 		t.Errorf("digest is %s, want %s", got, want)

@@ -33,6 +33,14 @@ func (c *clock) now() time.Time           { return time.UnixMilli(c.ms.Load() + 
 func (c *clock) monotonic() time.Duration { return time.Duration(c.ms.Load()) * time.Millisecond }
 func (c *clock) advance(d time.Duration)  { c.ms.Add(d.Milliseconds()) }
 
+// pass lets time go by. The writer reads two clocks one after the other, and may have read
+// only one of them before: it looks again at the barrier.
+func (f *fixture) pass(d time.Duration) {
+	f.t.Helper()
+	f.clock.advance(d)
+	<-f.send(&Request{})
+}
+
 // jump sets the wall clock, and not the monotonic one, so far off.
 func (c *clock) jump(d time.Duration) { c.jumped.Store(d.Milliseconds()) }
 

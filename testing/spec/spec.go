@@ -32,6 +32,7 @@ type Step struct {
 	Body string        // JSON; "@key1" stands for the id of the first key, "@secret1" for the first secret that was made, "@endpoint1", "@hold1" and "@debit1" likewise; "@grant1" is the grant that the first refund makes
 	Wait time.Duration // before it
 	To   string        // the account, empty: Account
+	At   time.Time     // when it happens, instead of Wait; zero: not said
 }
 
 // Do is a command.
@@ -49,6 +50,16 @@ func After(d time.Duration, s Step) Step {
 // For is a step of another account.
 func For(account string, s Step) Step {
 	s.To = account
+	return s
+}
+
+// At is a step at a moment in RFC 3339. The first step of a case may be before Start.
+func At(moment string, s Step) Step {
+	at, err := time.Parse(time.RFC3339, moment)
+	if err != nil {
+		panic(err) // a case that is written wrong
+	}
+	s.At = at
 	return s
 }
 
@@ -96,7 +107,7 @@ func Run(t *testing.T, cases []Case) {
 	t.Helper()
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
-			w := &world{t: t, state: ledger.NewState(), now: Start, log: map[ulid.ULID][]events.Event{}, names: strings.NewReplacer()}
+			w := newWorld(t)
 			for _, step := range c.Given {
 				if out := w.step(step); out.err != nil {
 					t.Fatalf("given %s %s: %v", step.Verb, step.Body, out.err)
@@ -107,9 +118,19 @@ func Run(t *testing.T, cases []Case) {
 	}
 }
 
+func newWorld(t *testing.T) *world {
+	return &world{t: t, state: ledger.NewState(), now: Start, log: map[ulid.ULID][]events.Event{}, names: strings.NewReplacer()}
+}
+
 // step runs one step and folds its events.
 func (w *world) step(s Step) outcome {
 	w.now = w.now.Add(s.Wait)
+	if !s.At.IsZero() {
+		if s.At.Before(w.now) && w.count > 0 {
+			w.t.Fatalf("%s %s: at %s, and it is %s already", s.Verb, s.Body, s.At, w.now)
+		}
+		w.now = s.At
+	}
 	body := []byte(w.names.Replace(s.Body))
 	due := w.due()
 	var out outcome
