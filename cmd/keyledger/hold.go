@@ -17,7 +17,7 @@ func holdCommand(a *app) *cobra.Command {
 		Example: `  keyledger hold place acme 500 --expires-in 15m
   keyledger hold capture acme hold_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --amount 320
   keyledger hold release acme hold_01J8Z5T0XKQ4R7N2M3V6W9Y1AB`,
-	}, holdPlace(a), holdCapture(a), holdRelease(a))
+	}, holdPlace(a), holdCapture(a), holdRelease(a), holdList(a))
 }
 
 func holdPlace(a *app) *cobra.Command {
