@@ -22,8 +22,9 @@ func TestReadmeTour(t *testing.T) {
 // TestGuide runs every command of the guide on a fresh server.
 func TestGuide(t *testing.T) {
 	serve := "keyledger serve &\nuntil keyledger status >/dev/null 2>&1; do sleep 0.1; done\n"
-	runDocument(t, "GUIDE.md", serve, 18,
-		"permission_denied: this key reads search only", "available +10500", "intact +yes", "key.disabled", "revoked")
+	runDocument(t, "GUIDE.md", serve, 40,
+		"permission_denied: this key reads search only", "permission_denied: this key only reads", "available +10500",
+		"available +99900", "available +500", "intact +yes", "key.disabled", "revoked")
 }
 
 // runDocument runs a document's shell blocks after a prologue. They must have so many
