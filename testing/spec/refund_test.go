@@ -35,6 +35,7 @@ func planOf(allowance int64, more string) Step {
 
 func TestRefund(t *testing.T) {
 	const oldest, youngest = `{"grant":"` + grantA + `","amount":`, `{"grant":"` + grantB + `","amount":`
+	held := []Step{opened, grantOf(grantA, 100, ""), key, Do("hold.place", `{"environment":"test","asset":"credits","amount":40,"expires_in":"1h","key":"@key1"}`)}
 	both := []Step{opened, grantOf(grantA, 10, ""), grantOf(grantB, 10, ""), debited(15)}
 	Run(t, []Case{
 		{"all of a debit", []Step{opened, grantOf(grantA, 100, ""), debited(30)}, refundAll, Then{Events: isRefund,
@@ -57,6 +58,10 @@ func TestRefund(t *testing.T) {
 			Do("credit.refund", `{"debit":"@debit1","reference":"ticket 7"}`), Then{Events: isRefund, Data: `{"key":"@key1","product":"maps","reference":"ticket 7"}`}},
 		{"what authorize took", []Step{opened, granted(100), key, Ask(`{"secret":"@secret1","cost":40}`)}, refunded(40), Then{Events: isRefund, Data: `{"key":"@key1"}`}},
 		{"of a revoked key", []Step{opened, granted(100), key, Ask(`{"secret":"@secret1","cost":40}`), Do("key.revoke", `{"key":"@key1"}`)}, refundAll, Then{Events: isRefund}},
+		{"what a capture took", append(held[:4:4], Do("hold.capture", `{"hold":"@hold1","amount":25}`)), refundAll, Then{Events: isRefund,
+			Data: `{"debit":"@debit1","amount":25,"key":"@key1","returned":[` + oldest + `25}],"balance":{"environment":"test","asset":"credits","posted":100,"held":15,"available":85}}`}},
+		{"each capture for itself", append(held[:4:4], Do("hold.capture", `{"hold":"@hold1","amount":25}`), Do("hold.capture", `{"hold":"@hold1"}`)),
+			Do("credit.refund", `{"debit":"@debit2","amount":16}`), Then{Code: events.FailedPrecondition, Details: `{"refunded":0,"refundable":15}`}},
 		{"while suspended", []Step{opened, granted(100), debited(30), Do("account.suspend", `{}`)}, refundAll, Then{Events: isRefund}},
 		{"an exchange stays: the asset that was debited comes back",
 			[]Step{opened, Do("account.set_plan", `{"plan":{"name":"p","par":[["usd","credits"]]}}`),
@@ -78,6 +83,9 @@ func TestRefundRefusals(t *testing.T) {
 	Run(t, []Case{
 		{"no account", nil, Do("credit.refund", `{"debit":"`+debit+`"}`), Then{Code: events.NotFound}},
 		{"a closed account", append(given[:3:3], Do("account.close", `{}`)), refundAll, Then{Code: events.FailedPrecondition}},
+		{"another account's debit", append(given[:3:3], For("bolt", opened)), For("bolt", refundAll), Then{Code: events.NotFound}},
+		{"what is only held", append(given[:3:3], Do("hold.place", `{"environment":"test","asset":"credits","amount":1,"expires_in":"1h"}`)),
+			Do("credit.refund", `{"debit":"debit_01KJMMA2G00000000000000008"}`), Then{Code: events.NotFound}},
 		{"no such debit", given, Do("credit.refund", `{"debit":"`+debit+`"}`), Then{Code: events.NotFound}},
 		{"the id of another command", []Step{opened, key}, Do("credit.refund", `{"debit":"`+debitOfFirstCommand+`"}`), Then{Code: events.NotFound}},
 		{"no debit id", given, Do("credit.refund", `{"debit":"`+grantA+`"}`), Then{Code: events.InvalidArgument}},

@@ -88,9 +88,15 @@ type world struct {
 	state *ledger.State
 	now   time.Time
 	count int
-	log   map[ulid.ULID][]events.Event // by command id
+	log   map[entry][]events.Event
 	names *strings.Replacer
 	pairs []string
+}
+
+// entry is one of the log: of an account, with a command id.
+type entry struct {
+	account string
+	id      ulid.ULID
 }
 
 // outcome is what one step led to.
@@ -119,7 +125,7 @@ func Run(t *testing.T, cases []Case) {
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, state: ledger.NewState(), now: Start, log: map[ulid.ULID][]events.Event{}, names: strings.NewReplacer()}
+	return &world{t: t, state: ledger.NewState(), now: Start, log: map[entry][]events.Event{}, names: strings.NewReplacer()}
 }
 
 // step runs one step and folds its events.
@@ -142,8 +148,8 @@ func (w *world) step(s Step) outcome {
 		out = w.command(s, body)
 	}
 	w.evolve(out.events)
-	w.log[out.id] = out.events
 	for i := range out.events {
+		w.log[entry{out.events[0].Account, out.id}] = out.events
 		switch d := out.events[i].Data.(type) {
 		case *events.Debited:
 			w.name("debit", d.ID)
@@ -152,6 +158,8 @@ func (w *world) step(s Step) outcome {
 		case *events.Held:
 			if out.events[i].Type == "hold.placed" {
 				w.name("hold", d.ID)
+			} else if d.Capture != nil {
+				w.name("debit", d.Capture.Debit)
 			}
 		}
 	}
@@ -212,7 +220,7 @@ func (w *world) command(s Step, body []byte) outcome {
 		in := ledger.Input{AccountID: account, CommandID: w.id(), Time: events.At(w.now)}
 		decision, err := ledger.Decide(w.state, spec, cmd, &in)
 		if !decision.Cites.IsZero() {
-			cmd.(ledger.Citer).Cite(w.log[decision.Cites])
+			cmd.(ledger.Citer).Cite(w.log[entry{account, decision.Cites}])
 			decision, err = ledger.Decide(w.state, spec, cmd, &in)
 		}
 		if c, ok := cmd.(*ledger.RotateKey); ok && err == nil {
