@@ -196,7 +196,9 @@ var bodies = map[string][]string{
 	"account.set_products":        {`{"environment":"$env","products":["cards","p$n"]}`, `{"environment":"$env","products":[]}`},
 	"account.enable_environment":  {`{"environment":"$env"}`},
 	"account.disable_environment": {`{"environment":"$env"}`},
-	"account.set_plan":            {`{"plan":{"name":"p","price":{"per":{"cards:write":$n}},"rate":{"per_second":5},"max_keys":2}}`, `{"plan":{"name":"q","price":{"asset":"gold","default":$n}}}`},
+	"account.set_plan": {`{"plan":{"name":"p","price":{"per":{"cards:write":$n}},"rate":{"per_second":5},"max_keys":2}}`, `{"plan":{"name":"q","price":{"asset":"gold","default":$n}}}`,
+		`{"plan":{"name":"r","allowance":{"amount":20$n,"time_zone":"Asia/Kathmandu"},"overdraft":{"gold":1$n},"par":[["gold","credits"]],"assets":{"gold":{"scale":1}}}}`,
+		`{"plan":{"name":"s","allowance":{"amount":9$n,"every":"month"},"overdraft":{"credits":5$n}}}`},
 	"key.create": {
 		`{"environment":"$env","name":"e","expires_at":"2027-01-15T08:00:00.03$nZ"}`,
 		`{"environment":"$env","name":"n$n"}`,

@@ -225,6 +225,8 @@ func (w *moneyTwins) wait(t *rapid.T) {
 	w.model.pass(w.f.clock.now())
 }
 
+// live waits while the writer runs, and until it has looked at the clock: days that nobody
+// looked at pay nothing that is owed.
 func (w *moneyTwins) live(t *rapid.T) {
 	w.wait(t)
 	w.f.pass(0)
@@ -236,6 +238,7 @@ func (w *moneyTwins) restart(t *rapid.T) {
 	}
 	w.wait(t)
 	w.f = snapping(t, w.f.log, w.f.clock, w.snaps)
+	w.f.pass(0)
 }
 
 func (w *moneyTwins) twice(verb string, cmd ledger.Command, changes bool) *Reply {
