@@ -144,6 +144,6 @@ var table = []mutant{
 	{"no check whose log it is", "TestLogOfAnotherLedger", serverTests, []edit{{"ledger/server/identity.go", "return identity, true, true, identity.Check(own)", "return identity, true, true, nil"}}},
 	{"forget what was refunded", "TestRefundsReturnEverythingOnce", "./ledger", []edit{{"ledger/refund.go", "	a.more.refunded[id] = d.Refund.Refunded\n", "	_ = id\n"}}},
 	{"take a later try's word for the first", "TestOutcomeStaysUnknown", "./ledger/client", []edit{{"ledger/client/client.go", "case unknown == nil, refused != nil && refused.Code != events.Unavailable:", "default:"}}},
-	{"decide before what is due", "TestTransferMeetsWhatIsDueOfBoth", writerTests, []edit{{group, "	if !w.meetDue(p, req.Account) {\n		return\n	}\n", ""}}},
+	{"decide before what is due", "TestMidnight", writerTests, []edit{{group, "	if !w.meetDue(p, req.Account) {\n		return\n	}\n", ""}}},
 	{"forget what was evicted", "TestReceiptLimitShortensTheHorizon", writerTests, []edit{{receipts, "	a.forgotten = max(a.forgotten, at)\n", ""}}},
 }
