@@ -90,6 +90,12 @@ func (b *books) event(e *events.Event, before map[string]int64) error {
 	case *events.Debited:
 		b.debited = d
 		return b.move(before, &d.Balance, -d.Amount, 0, sum(d.Drawn) == d.Amount)
+	case *events.Refunded:
+		return b.move(before, &d.Balance, d.Amount, 0, sum(d.Returned) == d.Amount)
+	case *events.Adjusted:
+		return b.move(before, &d.Balance, d.Amount, 0, sum(d.Added)-sum(d.Drawn) == d.Amount)
+	case *events.Transferred:
+		return b.move(before, &d.Balance, sum(d.Added)-sum(d.Drawn), 0, sum(d.Added)+sum(d.Drawn) == d.Amount)
 	case *events.Expired:
 		return b.move(before, &d.Balance, -d.Amount, 0)
 	case *events.Replenished:

@@ -47,7 +47,7 @@ func TestMoneyAgainstAModelOfSingleCredits(t *testing.T) {
 		w.f.must("a", "key.create", &ledger.CreateKey{Environment: events.Test, Name: "k", KeyID: id, Hash: sha256.Sum256([]byte(w.secret))})
 		t.Repeat(map[string]func(*rapid.T){
 			"plan": w.setPlan, "grant": w.grant, "grant more": w.grant, "debit": w.debit, "debit more": w.debit,
-			"authorize": w.authorize, "marks": w.setThresholds, "time": w.live, "more time": w.live, "restart": w.restart,
+			"authorize": w.authorize, "adjust": w.adjust, "marks": w.setThresholds, "time": w.live, "more time": w.live, "restart": w.restart,
 		})
 		w.restart(t)
 		w.debit(t)
@@ -151,6 +151,31 @@ func (w *moneyTwins) authorize(t *rapid.T) {
 	w.compare(t)
 }
 
+// adjust takes or gives without anything standing in at par.
+func (w *moneyTwins) adjust(t *rapid.T) {
+	environment, asset := w.place(t)
+	amount := rapid.IntRange(1, 150).Draw(t, "amount")
+	cmd := &ledger.AdjustCredit{Environment: environment, Asset: asset, Amount: int64(amount), Reason: "r"}
+	if rapid.Bool().Draw(t, "add") {
+		r := w.twice("credit.adjust", cmd, true)
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		d := r.Data.(*events.Adjusted)
+		like := credit{of: d.Added[len(d.Added)-1].Grant}
+		w.granted[like.of] = true
+		w.model.add(w.model.purse(environment, asset), amount, like)
+		w.compare(t)
+		return
+	}
+	cmd.Amount = -cmd.Amount
+	_, ok := w.model.withdraw(environment, asset, amount)
+	if r := w.twice("credit.adjust", cmd, ok); (r.Err == nil) != ok || !ok && r.Err.Code != events.InsufficientCredits {
+		t.Fatalf("adjust %s %s by %d: %v, the model says %t", environment, asset, cmd.Amount, r.Err, ok)
+	}
+	w.compare(t)
+}
+
 // taken compares what a debit drew with the model.
 func (w *moneyTwins) taken(t *rapid.T, what string, parts []part, ok bool, r *Reply) {
 	if (r.Err == nil) != ok {
@@ -179,21 +204,8 @@ func (w *moneyTwins) taken(t *rapid.T, what string, parts []part, ok bool, r *Re
 	}
 }
 
-// thresholds sets an account's marks.
-type thresholds struct{ list []events.Threshold }
-
-// Validate implements ledger.Command.
-func (c *thresholds) Validate() *events.Error { return nil }
-
-// Decide implements ledger.Command.
-func (c *thresholds) Decide(in *ledger.Input) (ledger.Decision, *events.Error) {
-	next := in.Account.Account
-	next.Thresholds = c.list
-	return ledger.Decision{Events: []events.Event{{Type: "account.updated", Account: in.AccountID, Data: &next}}}, nil
-}
-
 func (w *moneyTwins) setThresholds(t *rapid.T) {
-	cmd := new(thresholds)
+	list := []events.Threshold{}
 	for range rapid.IntRange(0, 4).Draw(t, "marks") {
 		_, asset := w.place(t)
 		mark := events.Threshold{Asset: asset, Environment: rapid.SampledFrom([]string{"", "test", "live"}).Draw(t, "mark's environment")}
@@ -202,9 +214,11 @@ func (w *moneyTwins) setThresholds(t *rapid.T) {
 		} else {
 			mark.Amount = rapid.Int64Range(1, 150).Draw(t, "mark")
 		}
-		cmd.list = append(cmd.list, mark)
+		list = append(list, mark)
 	}
-	<-w.f.send(&Request{Account: "a", Verb: "account.update", Spec: &ledger.Spec{}, Command: cmd, ID: w.f.clock.id()})
+	if r := w.f.do("a", "account.update", &ledger.UpdateAccount{Thresholds: events.Optional[[]events.Threshold]{Set: true, Value: list}}, w.f.clock.id()); r.Err != nil {
+		t.Fatal(r.Err)
+	}
 	w.compare(t)
 }
 

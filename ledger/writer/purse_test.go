@@ -179,15 +179,23 @@ func (p *purses) take(environment, asset string, amount int) ([]part, bool) {
 			}
 		}
 	}
+	parts, ok := p.withdraw(environment, asset, amount)
+	if !ok {
+		p.all = before
+	}
+	return parts, ok
+}
+
+// withdraw takes an amount that is there or may be owed, or nothing and returns false.
+func (p *purses) withdraw(environment, asset string, amount int) (parts []part, ok bool) {
+	u := p.purse(environment, asset)
 	limit := 0
 	if p.plan != nil {
 		limit = p.plan.overdraft[asset]
 	}
-	if short > limit {
-		p.all = before
+	if amount-u.available() > limit {
 		return nil, false
 	}
-	var parts []part
 	for range amount {
 		of := u.remove()
 		if n := len(parts); n == 0 || parts[n-1].Of != of {
