@@ -306,5 +306,20 @@ func (st *State) evolveHeld(account string, d *events.Held) {
 		a.more.holds = slices.Insert(a.more.holds, i, newHold(id, d))
 		st.setDue(a, due{at: d.ExpiresAt, kind: dueHold, id: id})
 	}
+	st.evolveLapsed(a, d)
 	st.moved(account, &d.Balance, drawn, d.Returned, false)
+}
+
+// evolveLapsed folds what a hold gives up of the allowance of the period that runs, since
+// more was spent of it than there is to have by now: it is not spent any more.
+func (st *State) evolveLapsed(a *Account, d *events.Held) {
+	al := a.balance(balanceID{d.Environment, d.Asset}).allowance
+	if al == nil {
+		return
+	}
+	for i := range d.Lapsed {
+		if l := &d.Lapsed[i]; l.Grant == events.AllowanceGrant && l.ExpiresAt == al.until {
+			al.spent = max(al.spent-l.Amount, min(al.spent, al.amount))
+		}
+	}
 }

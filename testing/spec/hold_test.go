@@ -202,3 +202,25 @@ func TestAllowanceBesideHolds(t *testing.T) {
 			Data: `{"before":10,"remaining":39,"spent":1,"balance":{"environment":"test","asset":"credits","posted":9007199254740991,"held":30,"available":9007199254740961}}`}},
 	})
 }
+
+// What a hold of the running period took of an allowance that is smaller now is not spent
+// once it is released, even where nothing of it can come back.
+func TestReleasedFromASmallerAllowance(t *testing.T) {
+	allowance := func(amount int64) Step {
+		return Do("account.set_plan", fmt.Sprintf(`{"plan":{"name":"p","allowance":{"amount":%d}}}`, amount))
+	}
+	given := []Step{opened, allowance(100), held(60), held(30), allowance(20)} // 90 spent of 20
+	and := func(more ...Step) []Step { return append(given[:len(given):len(given)], more...) }
+	second := Do("hold.release", `{"hold":"@hold2"}`)
+	balance := func(posted, held, available int64) string {
+		return fmt.Sprintf(`{"balance":{"environment":"test","asset":"credits","posted":%d,"held":%d,"available":%d}}`, posted, held, available)
+	}
+	Run(t, []Case{
+		{"the first is not enough", given, second, Then{Events: []string{"hold.released"}, Reply: balance(60, 60, 0)}},
+		{"with the other all of it is there", and(second), released, Then{Events: []string{"hold.released"}, Reply: balance(20, 0, 20)}},
+		{"in the other order too", and(released), second, Then{Events: []string{"hold.released"}, Reply: balance(20, 0, 20)}},
+		{"and the old one again", and(second, released, allowance(100)), held(100), Then{Events: []string{"hold.placed", "balance.exhausted"}}},
+		{"without an allowance in between", []Step{opened, allowance(100), held(60), Do("account.set_plan", `{"plan":{"name":"q"}}`), released, allowance(100)}, held(100),
+			Then{Events: []string{"hold.placed", "balance.exhausted"}}},
+	})
+}
