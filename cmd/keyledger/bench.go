@@ -201,7 +201,7 @@ func (a *app) benchTotals(cmd *cobra.Command, f *benchFlags, conn *nats.Conn) (*
 func (a *app) runBench(ctx context.Context, f *benchFlags, conns []*nats.Conn, totals *benchTotals) (err error) {
 	p := a.newProgress()
 	p.begin("making accounts")
-	books, err := load.OpenBooks(ctx, conns[0], load.AccountNames(f.prefix, f.accounts))
+	books, err := load.OpenBooks(ctx, conns[0], load.AccountNames(f.prefix, f.accounts), load.Plain)
 	if err != nil {
 		return fmt.Errorf("make the accounts %s to %s: %w", totals.First, totals.Last, err)
 	}

@@ -66,7 +66,7 @@ func TestNoLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeAll(conns)
-	b, err := load.OpenBooks(t.Context(), conns[0], load.AccountNames("bench", 7))
+	b, err := load.OpenBooks(t.Context(), conns[0], load.AccountNames("bench", 7), load.Plain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,12 +88,12 @@ func TestNoLog(t *testing.T) {
 // TestWorkloads: each is what its name says.
 func TestWorkloads(t *testing.T) {
 	b := &load.Books{Names: load.AccountNames("bench", 3)}
-	s := &servers{cfg: &config{conns: 4}, debits: b.Debits(), keys: b.Debits()[:2], ledger: []*nats.Conn{nil}, noLog: []*nats.Conn{nil, nil}}
+	s := &servers{cfg: &config{conns: 4}, debits: b.Debits(), keys: b.Debits()[:2], ruledKeys: b.Debits()[1:], ledger: []*nats.Conn{nil}, noLog: []*nats.Conn{nil, nil}}
 	for name, want := range map[string]struct {
 		targets, array, inFlight, conns int
 		spread                          load.Spread
 	}{
-		"debit": {3, 0, 256, 1, ""}, "noloop": {3, 0, 256, 2, ""}, "authorize": {2, 0, 256, 1, ""}, "batch": {2, 100, 8, 1, ""},
+		"debit": {3, 0, 256, 1, ""}, "noloop": {3, 0, 256, 2, ""}, "authorize": {2, 0, 256, 1, ""}, "rules": {2, 0, 256, 1, ""}, "batch": {2, 100, 8, 1, ""},
 		"zipf": {3, 0, 256, 1, load.Zipf}, "hot": {3, 0, 256, 1, load.Hot},
 	} {
 		c := s.contender(256, &row{Workload: name})

@@ -121,7 +121,7 @@ func measurePeers(ctx context.Context, cfg *peersConfig, programs *peerProgram, 
 		return err
 	}
 	defer closeAll(many)
-	books, err := load.OpenBooks(ctx, few[0], load.AccountNames("bench", cfg.accounts))
+	books, err := load.OpenBooks(ctx, few[0], load.AccountNames("bench", cfg.accounts), load.Plain)
 	if err != nil {
 		return err
 	}

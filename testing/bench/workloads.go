@@ -48,6 +48,7 @@ type workload struct {
 	keys   bool // authorize, else debit
 	array  int  // commands a message, 0 for one
 	noLog  bool // on the keyledger without a log
+	rules  bool // of accounts with every rule there is
 }
 
 // workloads are all there are. The first is what the others are compared with.
@@ -55,6 +56,7 @@ var workloads = []workload{
 	{name: "debit"},
 	{name: "noloop", noLog: true},
 	{name: "authorize", keys: true},
+	{name: "rules", keys: true, rules: true},
 	{name: "batch", keys: true, array: batchItems},
 	{name: "zipf", spread: load.Zipf},
 	{name: "hot", spread: load.Hot},
@@ -226,6 +228,8 @@ type servers struct {
 	echoes, ledger, noLog []*nats.Conn
 	books, noLogBooks     *load.Books
 	debits, keys          []load.Target
+	ruled                 *load.Books // accounts with every rule
+	ruledKeys             []load.Target
 }
 
 // start starts keyledger, the echo and, where it is asked for, the keyledger without a
@@ -235,12 +239,20 @@ func (s *servers) start(ctx context.Context, shim []string, dir string, r *repor
 	if s.ledger, err = s.open(startKeyledger(ctx, shim, s.cfg.program, dir+"/ledger")); err != nil {
 		return err
 	}
-	if s.books, err = load.OpenBooks(ctx, s.ledger[0], names); err != nil {
+	if s.books, err = load.OpenBooks(ctx, s.ledger[0], names, load.Plain); err != nil {
 		return err
 	}
 	s.debits = s.books.Debits()
 	if s.keys, err = s.books.Keys(ctx, s.ledger[0]); err != nil {
 		return err
+	}
+	if slices.Contains(s.cfg.workloads, "rules") {
+		if s.ruled, err = load.OpenBooks(ctx, s.ledger[0], load.AccountNames("rules", s.cfg.accounts), load.EveryRule); err != nil {
+			return err
+		}
+		if s.ruledKeys, err = s.ruled.Keys(ctx, s.ledger[0]); err != nil {
+			return err
+		}
 	}
 	if r.Debit, err = s.sample(ctx, &s.debits[0]); err != nil {
 		return err
@@ -257,7 +269,7 @@ func (s *servers) start(ctx context.Context, shim []string, dir string, r *repor
 	if s.noLog, err = s.open(startSelf(ctx, "noloop", dir+"/noloop", serveTuning())); err != nil {
 		return err
 	}
-	s.noLogBooks, err = load.OpenBooks(ctx, s.noLog[0], names)
+	s.noLogBooks, err = load.OpenBooks(ctx, s.noLog[0], names, load.Plain)
 	return err
 }
 
@@ -288,6 +300,9 @@ func (s *servers) job(inFlight int, w workload) load.Job {
 	if w.keys {
 		j.Targets, j.Confirm = s.keys, load.Allowed
 	}
+	if w.rules {
+		j.Targets = s.ruledKeys
+	}
 	if w.array > 0 {
 		j.InFlight = max(inFlight/batchShare, s.cfg.conns)
 	}
@@ -300,6 +315,9 @@ func (s *servers) contender(inFlight int, r *row) *contender {
 	if w.noLog {
 		c.conns, c.books = s.noLog, s.noLogBooks
 	}
+	if w.rules {
+		c.books = s.ruled
+	}
 	r.Messages, r.Items = c.job.InFlight, max(w.array, 1)
 	return c
 }
@@ -307,6 +325,11 @@ func (s *servers) contender(inFlight int, r *row) *contender {
 // reconcile compares all balances. The keyledger without a log has no views to ask.
 func (s *servers) reconcile(ctx context.Context) (int64, error) {
 	agree, err := s.books.Reconcile(ctx, s.ledger[0], load.BalanceQuery)
+	if s.ruled != nil && err == nil {
+		var more int64
+		more, err = s.ruled.Reconcile(ctx, s.ledger[0], load.BalanceQuery)
+		agree += more
+	}
 	if s.noLogBooks == nil || err != nil {
 		return agree, err
 	}

@@ -30,14 +30,38 @@ const (
 	mismatchesShown = 5
 )
 
-// accountBody opens an account whose plan has prices and a rate that no run reaches, so
-// that a decision goes all the way.
-const accountBody = `{"name":"` + owner + `","plan":{"name":"bench","price":{"asset":"credits","default":2,"per":{"payments:read":1}},"rate":{"per_second":1000000,"burst":1000000}}}`
+// Terms are what accounts of a benchmark buy under.
+type Terms struct {
+	open, update string // bodies of account.open, and of account.update where it is not empty
+	credits      int64  // that come with it
+	class        string // of keys' assets
+}
+
+// Plain terms have prices and a rate that no run reaches, so that a decision goes all the
+// way.
+var Plain = Terms{
+	open:  `{"name":"` + owner + `","plan":{"name":"bench",` + prices + `}}`,
+	class: "any",
+}
+
+// EveryRule is terms under which a decision meets every rule there is.
+var EveryRule = Terms{
+	open: `{"name":"` + owner + `","plan":{"name":"bench rules",` + prices + `,"max_keys":1000,` +
+		`"allowance":{"asset":"credits","amount":70368744177664,"every":"month","time_zone":"Asia/Kathmandu"},` +
+		`"overdraft":{"credits":1000},"par":[["credits","tokens"]],` +
+		`"assets":{"credits":{"class":"fiat","scale":2},"tokens":{"class":"fiat","scale":2}}}}`,
+	update:  `{"thresholds":[{"asset":"credits","percent":20},{"asset":"credits","amount":1000},{"asset":"tokens","amount":5}]}`,
+	credits: 70_368_744_177_664, // the allowance
+	class:   "fiat",
+}
+
+const prices = `"price":{"asset":"credits","default":2,"per":{"payments:read":1}},"rate":{"per_second":1000000,"burst":1000000}`
 
 // Books is what is known of the accounts: each one's balance must be what it was at the
 // start less what was acknowledged since.
 type Books struct {
 	Names []string
+	terms Terms
 	start []int64 // credits at the start
 	taken []int64 // since
 	done  int64   // commands that took them
@@ -59,11 +83,17 @@ func AccountNames(prefix string, n int) []string {
 // OpenBooks opens the accounts, or finds them as an earlier run left them, and grants
 // credits where they are missing. An account that holds anything that is not of a run
 // is an error, before anything is changed in any account that exists.
-func OpenBooks(ctx context.Context, conn *nats.Conn, names []string) (*Books, error) {
-	b := &Books{Names: names, start: make([]int64, len(names)), taken: make([]int64, len(names))}
+func OpenBooks(ctx context.Context, conn *nats.Conn, names []string, terms Terms) (*Books, error) {
+	b := &Books{Names: names, terms: terms, start: make([]int64, len(names)), taken: make([]int64, len(names))}
 	err := b.each(func(i int, name string) error {
-		_, err := request(ctx, conn, "keyledger.cmd."+name+".account.open", []byte(accountBody))
+		_, err := request(ctx, conn, "keyledger.cmd."+name+".account.open", []byte(terms.open))
 		var refused *refusal
+		if err == nil {
+			b.start[i] = terms.credits
+			if terms.update != "" {
+				_, err = request(ctx, conn, "keyledger.cmd."+name+".account.update", []byte(terms.update))
+			}
+		}
 		if !errors.As(err, &refused) || refused.code != "already_exists" {
 			return err
 		}
@@ -183,7 +213,8 @@ func (b *Books) Keys(ctx context.Context, conn *nats.Conn) ([]Target, error) {
 			}
 		}
 		kind := &keyKinds[i%len(keyKinds)]
-		reply, err := request(ctx, conn, "keyledger.cmd."+name+".key.create", []byte(kind.create))
+		reply, err := request(ctx, conn, "keyledger.cmd."+name+".key.create",
+			[]byte(strings.TrimSuffix(kind.create, "}")+`,"asset_class":"`+b.terms.class+`"}`))
 		if err != nil {
 			return err
 		}

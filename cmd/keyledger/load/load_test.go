@@ -280,7 +280,7 @@ func TestReconcile(t *testing.T) {
 	conns := connectAll(t, l.Server.URL(), 2, seed)
 	var b *Books
 	for range 2 {
-		if b, err = OpenBooks(t.Context(), conns[0], AccountNames("bench", 7)); err != nil {
+		if b, err = OpenBooks(t.Context(), conns[0], AccountNames("bench", 7), Plain); err != nil {
 			t.Fatal(err)
 		}
 		keys, err := b.Keys(t.Context(), conns[0])
@@ -335,7 +335,7 @@ func TestOtherPeoplesAccounts(t *testing.T) {
 	send("b-00000", "key.create", `{"environment":"test","name":"backend"}`)
 	send("c-00000", "endpoint.register", `{"url":"https://example.com/","environment":"test","events":["key.*"]}`)
 	for prefix, want := range map[string]string{"a": "another name, Acme Inc.", "b": "a key called backend", "c": "a webhook endpoint"} {
-		if _, err := OpenBooks(t.Context(), conn, AccountNames(prefix, 1)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := OpenBooks(t.Context(), conn, AccountNames(prefix, 1), Plain); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s-00000: %v, want %q", prefix, err, want)
 		}
 		if posted, err := BalanceQuery(t.Context(), conn, prefix+"-00000"); err != nil || posted != 0 {
