@@ -86,6 +86,11 @@ func startOf(year int, month time.Month, day int, zone *time.Location) Time {
 		if here.Before(at) {
 			here = at // the clocks jumped over it
 		}
+		if !until.IsZero() && !until.After(at) {
+			// Past the years that a zone's table lists, go1.26's ZoneBounds says of the last
+			// day of a leap year that it is over.
+			until = at.Add(time.Hour)
+		}
 		if until.IsZero() || here.Before(until) {
 			return At(here)
 		}

@@ -71,6 +71,9 @@ func TestPeriodOfKnownDays(t *testing.T) {
 		{"22 hours", "day", "Antarctica/Troll", "2024-03-31T12:00:00Z", "2024-03-31T00:00:00Z", "2024-03-31T22:00:00Z"},
 		{"26 hours", "day", "Antarctica/Troll", "2024-10-27T12:00:00Z", "2024-10-26T22:00:00Z", "2024-10-28T00:00:00Z"},
 		{"winter time by law", "day", "Europe/Dublin", "2024-10-27T12:00:00Z", "2024-10-26T23:00:00Z", "2024-10-28T00:00:00Z"},
+		{"the end of a leap year beyond a zone's table", "day", "America/New_York", "2040-12-31T12:00:00Z", "2040-12-31T05:00:00Z", "2041-01-01T05:00:00Z"},
+		{"and its month", "month", "Pacific/Auckland", "2044-12-31T12:00:00Z", "2044-12-31T11:00:00Z", "2045-01-31T11:00:00Z"},
+		{"and the day before", "day", "Europe/Berlin", "2040-12-30T23:30:00Z", "2040-12-30T23:00:00Z", "2040-12-31T23:00:00Z"},
 		{"a zone's rules go on", "day", "America/New_York", "2500-07-01T12:00:00Z", "2500-07-01T04:00:00Z", "2500-07-02T04:00:00Z"},
 	} {
 		start, end := events.Period(c.every, zoneOf(t, c.zone), moment(t, c.at))

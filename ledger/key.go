@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"slices"
@@ -59,7 +60,20 @@ func (c *CreateKey) Decide(in *Input) (Decision, *events.Error) {
 	if err != nil {
 		return Decision{}, err
 	}
+	if other := in.Account.signer(k.PublicKey); other != nil {
+		return Decision{}, events.Errorf(events.AlreadyExists, "the public key belongs to key %s already, and a pair is one key's for ever: a signature must not pay with two; make a new pair", other.id)
+	}
 	return one(in, "key.created", k.Environment, k.ID, k)
+}
+
+// signer returns the account's key that has a public key, a revoked one too.
+func (a *Account) signer(public []byte) *Key {
+	for _, k := range a.keys {
+		if len(public) > 0 && k.more != nil && bytes.Equal(k.more.publicKey, public) {
+			return k
+		}
+	}
+	return nil
 }
 
 // newKey is the key that is to be made, unless its expiry or the number of the account's
@@ -339,6 +353,9 @@ func (st *State) evolveKey(d *events.Key, eventType string) {
 	}
 	k.set(d, expired)
 	st.addForeign(k)
+	if d.Status == events.Revoked {
+		k.spent = nil // nothing pays with it any more
+	}
 	if at := k.next(st.notices()); at != 0 && at != before {
 		st.setDue(a, due{at: at, kind: dueKey, id: id})
 	}

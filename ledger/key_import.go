@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 
@@ -26,6 +27,7 @@ func (c *ImportKey) Validate() *events.Error {
 	check.that(err == nil && n == len(c.Hash) && len(c.SHA256) == 2*n && c.Hash != [32]byte{},
 		"sha256 must be the SHA-256 of the secret, 64 hex digits")
 	check.text("prefix", c.ShownAs, 0, maxPrefixChars)
+	check.that(sha256.Sum256([]byte(c.ShownAs)) != c.Hash, "prefix must not be the secret itself: it is shown to whoever sees the key")
 	c.Prefix = c.ShownAs
 	return check.err
 }
@@ -63,6 +65,18 @@ func (st *State) addForeign(k *Key) {
 	if k.more != nil && k.more.foreign != nil {
 		st.foreign[*k.more.foreign] = k
 	}
+}
+
+// Names returns the key that a secret names, whether it still is the key's or not, nil for
+// none.
+func (a *Authorize) Names(st *State) *Key {
+	if a.Signed() {
+		return nil
+	}
+	if k := st.keys[a.secret.KeyID]; a.known && k != nil {
+		return k
+	}
+	return st.foreign[a.secret.Hash]
 }
 
 // Find returns the key that asks at now, nil for an unknown, malformed or wrong secret and

@@ -95,10 +95,13 @@ func (a *app) secret(argument string) (string, error) {
 	if argument != "-" {
 		return argument, nil
 	}
-	const most = 4096 // bytes
-	line, err := bufio.NewReader(io.LimitReader(a.in, most)).ReadString('\n')
+	const most = 1024 // bytes, as many as the ledger takes
+	line, err := bufio.NewReader(io.LimitReader(a.in, most+2)).ReadString('\n')
 	if err != nil && err != io.EOF {
 		return "", fmt.Errorf("read the secret from standard input: %w", err)
+	}
+	if len(strings.TrimSpace(line)) > most {
+		return "", usagef("the secret on standard input has more than %d bytes", most)
 	}
 	if line = strings.TrimSpace(line); line == "" {
 		return "", usagef("SECRET is -, but there is none on standard input")

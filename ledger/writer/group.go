@@ -212,6 +212,9 @@ func (w *Writer) decideCommand(p *pending) {
 func (w *Writer) decideAuthorize(p *pending) {
 	a, now := p.req.Authorize, w.open.commit.Time
 	key := a.Find(w.state, now)
+	if key == nil && p.req.Receipt && w.paidBefore(p, a.Names(w.state)) {
+		return
+	}
 	if key != nil {
 		if p.req.Receipt && w.answeredBefore(p, key.AccountID()) || !w.meetDue(p, key.AccountID()) {
 			return
@@ -225,6 +228,17 @@ func (w *Writer) decideAuthorize(p *pending) {
 	if answer.Allowed {
 		key.Take(now)
 	}
+}
+
+// paidBefore looks for the first answer to a request whose secret has stopped working
+// since: it was paid, and a retry must not say that it was not. Only the same request, with
+// the secret in it, gets that answer; any other learns nothing.
+func (w *Writer) paidBefore(p *pending, key *ledger.Key) bool {
+	if key == nil {
+		return false
+	}
+	found, ok := w.receipts.find(key.AccountID(), p.req.ID)
+	return ok && found.input == inputOf(&p.req.InputHash) && w.answeredBefore(p, key.AccountID())
 }
 
 // answeredBefore looks the id up among the receipts. It returns true when the reply is

@@ -39,6 +39,7 @@ func TestKeyImport(t *testing.T) {
 		{"no digits", have, body(strings.Repeat("x", 64)), bad},
 		{"the hash of nothing that is known", have, body(strings.Repeat("0", 64)), bad},
 		{"a prefix of 32 characters", have, imports("a", `,"prefix":"`+strings.Repeat("é", 32)+`"`), made},
+		{"the secret as its prefix", have, imports("sk_live_4eC39", `,"prefix":"sk_live_4eC39"`), bad},
 		{"a prefix of 33 characters", have, imports("a", `,"prefix":"`+strings.Repeat("é", 33)+`"`), bad},
 		{"a prefix that does not print", have, imports("a", `,"prefix":"a\n"`), bad},
 		{"what key.create refuses", have, imports("a", `,"kind":"root"`), bad},
