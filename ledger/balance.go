@@ -151,11 +151,12 @@ func (b *balance) takesBack(d *events.Draw, now events.Time) int64 {
 	return b.lifts(d, now)
 }
 
-// lifts is by how much the rest of the allowance becomes more when a draw from it is as if
+// lifts, for a draw whose period still ran when it was undone (a change of the plan may have
+// given the allowance another one since, and carried over what was spent), is by how much the rest of the allowance becomes more when a draw from it is as if
 // it had never been: by less than the draw where more was spent than there is to have.
 func (b *balance) lifts(d *events.Draw, now events.Time) int64 {
 	a := b.allowance
-	if d.Grant != events.AllowanceGrant || a == nil || a.until != d.ExpiresAt || a.until <= now {
+	if d.Grant != events.AllowanceGrant || a == nil || d.ExpiresAt <= now || a.until <= now {
 		return 0
 	}
 	return max(0, min(d.Amount, a.spent)-max(0, a.spent-a.amount))

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"container/heap"
 	"slices"
 	"strings"
@@ -131,13 +132,16 @@ func (st *State) setDue(a *Account, d due) {
 		heap.Push(&st.turns, turn{d.at, a})
 	}
 	if len(*list) > 2*st.mayBeDue(a)+16 {
-		*list = slices.DeleteFunc(*list, func(d due) bool { return !st.isDue(a, &d) })
+		*list = slices.DeleteFunc(*list, func(d due) bool { return !st.isDue(a, &d) && a.forgetDue(&d) })
 		slices.SortFunc(*list, compareDues)
 		*list = slices.Compact(*list) // sorted, it is a heap
 	}
 	if len(st.turns) > 2*len(st.accounts)+64 {
 		st.turns = slices.DeleteFunc(st.turns, func(t turn) bool { return t.account.due != t.at })
-		heap.Init(&st.turns)
+		slices.SortFunc(st.turns, func(a, b turn) int {
+			return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.account.ID, b.account.ID))
+		})
+		st.turns = slices.Compact(st.turns) // sorted, it is a heap
 	}
 }
 
@@ -153,6 +157,18 @@ func compareDues(a, b due) int {
 		return 0
 	}
 	return a.place.Value().compare(b.place.Value())
+}
+
+// forgetDue makes an entry that is thrown out before its time one that may be noted again:
+// the allowance may yet be spent from. It returns true.
+func (a *Account) forgetDue(d *due) bool {
+	if d.kind != dueAllowance {
+		return true
+	}
+	if al := a.balance(d.place.Value()).allowance; al != nil && al.due == d.at {
+		al.due = 0
+	}
+	return true
 }
 
 // mayBeDue is how many things of an account can be due at most: what is more is not true

@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/keyledger/keyledger/events"
 )
@@ -60,5 +61,68 @@ func TestDueInOneOrder(t *testing.T) {
 	want, got := step{number: 100}.due(st), step{number: 100}.due(again)
 	if len(want) != 8 || encoded(want) != encoded(got) { // two of them are alerts
 		t.Errorf("%d events, restored %d:\n%q\n%q", len(want), len(got), encoded(want), encoded(got))
+	}
+}
+
+// An allowance that was spent and given back again and again comes again all the same, in a
+// state that lived through it as in one out of sections.
+func TestAllowanceComesAfterManyHolds(t *testing.T) {
+	const day = uint64(24 * time.Hour / time.Millisecond)
+	st := NewState()
+	for _, s := range opened() {
+		s.do(t, st)
+	}
+	step{"account.set_plan", "acme", `{"plan":{"name":"p","allowance":{"amount":100,"every":"day"}}}`, 3}.do(t, st)
+	n := uint64(10)
+	for range 40 {
+		step{"hold.place", "acme", `{"environment":"test","asset":"credits","amount":10,"expires_in":"720h"}`, n}.do(t, st)
+		step{"hold.release", "acme", fmt.Sprintf(`{"hold":"hold_%s"}`, idOf(n)), n + 1}.do(t, st)
+		n += 2
+	}
+	step{"credit.debit", "acme", `{"environment":"test","asset":"credits","amount":100}`, n}.do(t, st)
+	again := restored(t, st, true)
+	for what, st := range map[string]*State{"lived": st, "restored": again} {
+		if list := (step{number: n + day}).due(st); len(list) != 1 || list[0].Type != "credit.replenished" {
+			t.Errorf("%s: the next day %+v", what, list)
+		}
+	}
+}
+
+// Turns stay few where each account has something due far off and something soon, again and
+// again.
+func TestTurnsAreBounded(t *testing.T) {
+	const accounts = 50
+	st := NewState()
+	name := func(i uint64) string { return fmt.Sprint("a", i) }
+	for i := range uint64(accounts) {
+		step{"account.open", name(i), `{}`, i + 1}.do(t, st)
+		step{"credit.grant", name(i), `{"environment":"test","asset":"credits","amount":900,"expires_at":"2030-01-01T00:00:00Z"}`, i + 1}.do(t, st)
+	}
+	n := uint64(1000)
+	for range 20 {
+		most := 0
+		for i := range uint64(accounts) {
+			step{"hold.place", name(i), `{"environment":"test","asset":"credits","amount":1,"expires_in":"5ms"}`, n}.do(t, st)
+			n, most = n+10, max(most, len(st.turns))
+		}
+		if most > 2*accounts+64 {
+			t.Fatalf("%d turns for %d accounts", most, accounts)
+		}
+	}
+}
+
+// What a hold gives back after a change of the plan's period is there again.
+func TestHoldOverAChangeOfPeriod(t *testing.T) {
+	st := NewState()
+	for _, s := range opened() {
+		s.do(t, st)
+	}
+	step{"account.set_plan", "acme", `{"plan":{"name":"p","allowance":{"amount":100,"every":"day"}}}`, 3}.do(t, st)
+	step{"hold.place", "acme", `{"environment":"test","asset":"credits","amount":80,"expires_in":"1h"}`, 10}.do(t, st)
+	step{"account.set_plan", "acme", `{"plan":{"name":"p","allowance":{"amount":3000,"every":"month"}}}`, 11}.do(t, st)
+	step{"hold.release", "acme", fmt.Sprintf(`{"hold":"hold_%s"}`, idOf(10)), 12}.do(t, st)
+	b := st.accounts["acme"].balance(balanceID{"test", "credits"})
+	if b.posted != 3000 || b.held != 0 || b.allowance.spent != 0 {
+		t.Errorf("posted %d, held %d, spent %d", b.posted, b.held, b.allowance.spent)
 	}
 }

@@ -101,7 +101,7 @@ var Commands = []struct {
 	{"credit.grant", Spec{New: func() Command { return new(GrantCredit) }, WhileSuspended: true}},
 	{"credit.debit", Spec{New: func() Command { return new(DebitCredit) }}},
 	{"credit.adjust", Spec{New: func() Command { return new(AdjustCredit) }, WhileSuspended: true}},
-	{"credit.transfer", Spec{New: func() Command { return new(TransferCredit) }}},
+	{"credit.transfer", Spec{New: func() Command { return new(TransferCredit) }, WhileSuspended: true}},
 	{"hold.place", Spec{New: func() Command { return new(PlaceHold) }}},
 	{"hold.capture", Spec{New: func() Command { return new(CaptureHold) }, WhileSuspended: true}},
 	{"hold.release", Spec{New: func() Command { return new(ReleaseHold) }, WhileSuspended: true}},

@@ -27,7 +27,7 @@ type RefundCredit struct {
 func (c *RefundCredit) Validate() *events.Error {
 	var check checks
 	id, err := ulid.ParseStrict(strings.TrimPrefix(c.Debit, debitIDPrefix))
-	check.that(err == nil && c.Debit == prefixed(debitIDPrefix, id), "debit must be a debit id: debit_ and a ULID")
+	check.that(err == nil && !id.IsZero() && c.Debit == prefixed(debitIDPrefix, id), "debit must be a debit id: debit_ and a ULID")
 	if c.Amount != nil {
 		check.amount(*c.Amount)
 	}

@@ -112,6 +112,9 @@ func (b *Balance) move(m *movement) error {
 	}
 	if r := m.allowance; r != nil {
 		b.Allowance, b.spent = Allowance{Amount: r.Amount, Remaining: r.Remaining, ResetsAt: r.ResetsAt}, r.Spent
+		if r.Amount == 0 {
+			b.Allowance.ResetsAt = 0 // there is none any more
+		}
 	}
 	b.Posted, b.Held, b.Available = m.after.Posted, held, available
 	if left := b.left + b.Allowance.Remaining; left != max(0, b.Available) {

@@ -117,7 +117,7 @@ func (n *naive) adjust(account, asset string, amount int64) outcome {
 }
 
 func (n *naive) transfer(from, to, asset string, amount int64) outcome {
-	code := n.guard(from, false)
+	code := n.guard(from, true)
 	switch {
 	case code != "ok":
 		return outcome{Code: code}
