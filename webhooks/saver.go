@@ -14,7 +14,7 @@ import (
 
 // errCheckpoint: the last checkpoint is there, but not as it was written. To begin
 // without it would send everything again that the log holds.
-var errCheckpoint = errors.New("the last checkpoint of webhooks cannot be used")
+var errCheckpoint = fmt.Errorf("the last checkpoint of webhooks %w", store.ErrDamagedWitness)
 
 // saver writes checkpoints, one at a time, each behind a fence: it names the sequence of
 // the one before it (Nats-Expected-Last-Sequence, ADR-22).

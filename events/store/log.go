@@ -5,6 +5,10 @@ import (
 	"errors"
 )
 
+// ErrDamagedWitness means that what should prove how far the log once reached is there and
+// cannot be read: it is not tried again, for it will not become better by itself.
+var ErrDamagedWitness = errors.New("cannot be used")
+
 // Errors of Append. Anything else means that the outcome is unknown: the message may be
 // stored, may still come to be stored, or neither.
 var (

@@ -61,7 +61,7 @@ func (w *Writer) takeover(ctx context.Context, lost []*group) error {
 			break
 		}
 		var damage *store.DamageError
-		if errors.As(err, &damage) || errors.Is(err, errLoss) || errors.Is(err, ErrImpossible) {
+		if errors.As(err, &damage) || errors.Is(err, errLoss) || errors.Is(err, ErrImpossible) || errors.Is(err, store.ErrDamagedWitness) {
 			return err
 		}
 		if errors.Is(err, store.ErrStorageFull) {
