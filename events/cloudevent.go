@@ -93,9 +93,6 @@ func EventID(at Time, nonce [16]byte, index int) ulid.ULID {
 	return id
 }
 
-// Source is the CloudEvents source of an account's events.
-func Source(account string) string { return "/keyledger/" + account }
-
 // PartitionKey says which events must stay in order among themselves: those of one key
 // where the event has one, else those of the account (CloudEvents partitioning
 // extension).
