@@ -115,21 +115,24 @@ func (e *Event) Code(c *Coder) {
 	c.Word(&e.Environment)
 	c.String(&e.Subject)
 	if c.reading {
-		c.more() // the payload's length always stands here
 		e.Data = kind.New()
+	}
+	c.Nested(e.Data)
+}
+
+// Nested codes d behind its length, so that what reads it may be older or newer than what
+// wrote it. Most payloads are shorter than 128 bytes … 16 KiB: two bytes are kept for the
+// length and moved only where that is wrong.
+func (c *Coder) Nested(d Data) {
+	if c.reading {
+		c.more() // the length always stands here
 		payload := c.take()
 		behind := c.buf
 		c.buf = payload
-		e.Data.Code(c) // what it leaves a later version added
+		d.Code(c) // what it leaves a later version added
 		c.buf = behind
 		return
 	}
-	c.nested(e.Data)
-}
-
-// nested writes d behind its length. Most payloads are shorter than 128 bytes … 16 KiB:
-// two bytes are kept for the length and moved only where that is wrong.
-func (c *Coder) nested(d Data) {
 	const room = 2
 	start := len(c.buf)
 	c.buf = append(c.buf, 0, 0)

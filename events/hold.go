@@ -44,18 +44,24 @@ type Held struct {
 	Balance  Balance `json:"balance"` // after it
 }
 
+// Code implements Data for what stands in a view: all but environment and asset, which in
+// an event are those of the balance.
+func (h *Hold) Code(c *Coder) {
+	c.String(&h.ID)
+	c.Int(&h.Amount)
+	c.Int(&h.Captured)
+	c.Int(&h.Held)
+	c.Word(&h.Status)
+	c.String(&h.Key)
+	c.String(&h.Reference)
+	c.Time(&h.ExpiresAt)
+	c.Time(&h.CreatedAt)
+	draws(c, &h.Reserved)
+}
+
 // Code implements Data.
 func (d *Held) Code(c *Coder) {
-	c.String(&d.ID)
-	c.Int(&d.Amount)
-	c.Int(&d.Hold.Captured)
-	c.Int(&d.Hold.Held)
-	c.Word(&d.Status)
-	c.String(&d.Key)
-	c.String(&d.Reference)
-	c.Time(&d.ExpiresAt)
-	c.Time(&d.CreatedAt)
-	draws(c, &d.Reserved)
+	d.Hold.Code(c)
 	has := d.Capture != nil
 	c.Bool(&has)
 	if has {

@@ -19,14 +19,36 @@ func newAccounts() *accounts { return &accounts{newTable[*events.Account]()} }
 // Name implements Projection.
 func (v *accounts) Name() string { return "accounts" }
 
+// Version implements Projection.
+func (v *accounts) Version() uint64 { return 1 }
+
 // Apply implements Projection.
-func (v *accounts) Apply(c *store.Commit) error {
-	for e := range eventsOf(c) {
-		if d, ok := e.Data.(*events.Account); ok {
-			v.place(ledgerItself, d.ID, d.CreatedAt).value = d
-		}
+func (v *accounts) Apply(_ *store.Commit, _ int, e *events.Event) error {
+	if d, ok := e.Data.(*events.Account); ok {
+		v.place(ledgerItself, d.ID, d.CreatedAt).value = d
 	}
 	return nil
+}
+
+// Save implements Projection.
+func (v *accounts) Save(account string, b []byte) []byte {
+	r := v.byID[account]
+	if r == nil {
+		return b
+	}
+	w := events.NewWriter(b)
+	w.Nested(r.value)
+	return w.Bytes()
+}
+
+// Load implements Projection.
+func (v *accounts) Load(_ string, data []byte) error {
+	return saved(data, func(r *events.Coder) error {
+		d := &events.Account{}
+		r.Nested(d)
+		v.place(ledgerItself, d.ID, d.CreatedAt).value = d
+		return nil
+	})
 }
 
 // get returns an account, or NotFound.

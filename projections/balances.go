@@ -66,18 +66,70 @@ func newBalances() *balances {
 // Name implements Projection.
 func (v *balances) Name() string { return "balances" }
 
+// Version implements Projection.
+func (v *balances) Version() uint64 { return 1 }
+
 // Apply implements Projection. Each event says what the balance is after it; a fold that
 // comes to something else means that an event was missed.
-func (v *balances) Apply(c *store.Commit) error {
-	for e := range eventsOf(c) {
-		list, n := movements(e.Data)
-		for i := range list[:n] {
-			if err := v.make(e.Account, list[i].after).move(&list[i]); err != nil {
-				return fmt.Errorf("%s of account %s: %w", e.Type, e.Account, err)
-			}
+func (v *balances) Apply(_ *store.Commit, _ int, e *events.Event) error {
+	list, n := movements(e.Data)
+	for i := range list[:n] {
+		if err := v.make(e.Account, list[i].after).move(&list[i]); err != nil {
+			return fmt.Errorf("%s of account %s: %w", e.Type, e.Account, err)
 		}
 	}
 	return nil
+}
+
+// Save implements Projection.
+func (v *balances) Save(account string, b []byte) []byte {
+	w := events.NewWriter(b)
+	for _, id := range v.accounts[account] {
+		v.byID[id].code(w)
+	}
+	return w.Bytes()
+}
+
+// Load implements Projection.
+func (v *balances) Load(account string, data []byte) error {
+	return saved(data, func(r *events.Coder) error {
+		b := &Balance{}
+		b.code(r)
+		id := balanceID{account, b.Environment, b.Asset}
+		if v.byID[id] != nil {
+			return fmt.Errorf("balance %s %s is there twice", id.environment, id.asset)
+		}
+		v.byID[id] = b
+		v.accounts[account] = append(v.accounts[account], id)
+		return nil
+	})
+}
+
+// code codes a balance in its saved form.
+func (b *Balance) code(c *events.Coder) {
+	c.Word(&b.Environment)
+	c.Word(&b.Asset)
+	c.Int(&b.Posted)
+	c.Int(&b.Held)
+	c.Int(&b.Allowance.Amount)
+	c.Int(&b.Allowance.Remaining)
+	c.Time(&b.Allowance.ResetsAt)
+	c.Int(&b.spent)
+	n := c.Len(len(b.Grants))
+	if c.Reading() {
+		b.Available = b.Posted - b.Held
+		b.Grants = slices.Grow(b.Grants, n)[:n]
+	}
+	for i := range b.Grants {
+		g := &b.Grants[i]
+		c.String(&g.ID)
+		c.Int(&g.Remaining)
+		c.Time(&g.ExpiresAt)
+		c.Int(&g.Priority)
+		if c.Reading() {
+			b.left += g.Remaining
+		}
+	}
 }
 
 // make returns the balance that an event is about, and makes it where there is none.

@@ -118,7 +118,13 @@ func TestEveryMissedEventIsFound(t *testing.T) {
 
 // refold folds events into new balances.
 func refold(list []events.Event) error {
-	return newBalances().Apply(&store.Commit{Entries: []store.Entry{{Events: list}}})
+	v := newBalances()
+	for i := range list {
+		if err := v.Apply(&store.Commit{}, i, &list[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // movesOn says whether a balance that an event changes moves again in list.

@@ -19,14 +19,34 @@ func newEndpoints() *endpoints { return &endpoints{newTable[*events.Endpoint]()}
 // Name implements Projection.
 func (v *endpoints) Name() string { return "endpoints" }
 
+// Version implements Projection.
+func (v *endpoints) Version() uint64 { return 1 }
+
 // Apply implements Projection.
-func (v *endpoints) Apply(c *store.Commit) error {
-	for e := range eventsOf(c) {
-		if d, ok := e.Data.(*events.Endpoint); ok {
-			v.place(d.Account, d.ID, d.CreatedAt).value = d
-		}
+func (v *endpoints) Apply(_ *store.Commit, _ int, e *events.Event) error {
+	if d, ok := e.Data.(*events.Endpoint); ok {
+		v.place(d.Account, d.ID, d.CreatedAt).value = d
 	}
 	return nil
+}
+
+// Save implements Projection.
+func (v *endpoints) Save(account string, b []byte) []byte {
+	w := events.NewWriter(b)
+	for _, r := range v.lists[account] {
+		w.Nested(r.value)
+	}
+	return w.Bytes()
+}
+
+// Load implements Projection.
+func (v *endpoints) Load(_ string, data []byte) error {
+	return saved(data, func(r *events.Coder) error {
+		d := &events.Endpoint{}
+		r.Nested(d)
+		v.place(d.Account, d.ID, d.CreatedAt).value = d
+		return nil
+	})
 }
 
 // endpointResult answers endpoint.get.

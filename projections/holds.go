@@ -33,18 +33,63 @@ func newHolds() *holds {
 // Name implements Projection.
 func (v *holds) Name() string { return "holds" }
 
+// Version implements Projection.
+func (v *holds) Version() uint64 { return 1 }
+
 // Apply implements Projection. An event that does not follow from the one before it means
 // that one was missed.
-func (v *holds) Apply(c *store.Commit) error {
-	for e := range eventsOf(c) {
-		d, ok := e.Data.(*events.Held)
-		if !ok {
-			continue
-		}
-		if err := v.apply(e.Account, d); err != nil {
-			return fmt.Errorf("%s of hold %s of account %s: %w", e.Type, d.ID, e.Account, err)
-		}
+func (v *holds) Apply(_ *store.Commit, _ int, e *events.Event) error {
+	d, ok := e.Data.(*events.Held)
+	if !ok {
+		return nil
 	}
+	if err := v.apply(e.Account, d); err != nil {
+		return fmt.Errorf("%s of hold %s of account %s: %w", e.Type, d.ID, e.Account, err)
+	}
+	return nil
+}
+
+// Save implements Projection.
+func (v *holds) Save(account string, b []byte) []byte {
+	w := events.NewWriter(b)
+	for _, r := range v.lists[account] {
+		ended := uint64(1 + slices.Index(v.ended[account], r)) // 0: it is open
+		w.Nested(r.value)
+		w.Word(&r.value.Environment)
+		w.Word(&r.value.Asset)
+		w.Uint(&ended)
+	}
+	return w.Bytes()
+}
+
+// Load implements Projection.
+func (v *holds) Load(account string, data []byte) error {
+	var over [maxEndedHolds]*record[*events.Hold]
+	count := 0
+	err := saved(data, func(r *events.Coder) error {
+		d, ended := &events.Hold{}, uint64(0)
+		r.Nested(d)
+		r.Word(&d.Environment)
+		r.Word(&d.Asset)
+		r.Uint(&ended)
+		if ended > maxEndedHolds {
+			return fmt.Errorf("hold %s ended as number %d of %d", d.ID, ended, maxEndedHolds)
+		}
+		one := v.place(account, holdName(account, d.ID), d.CreatedAt)
+		one.value = d
+		if ended > 0 {
+			over[ended-1] = one
+			count++
+		}
+		return nil
+	})
+	if err != nil || count == 0 {
+		return err
+	}
+	if slices.Contains(over[:count], nil) {
+		return errors.New("one of the holds that ended is missing")
+	}
+	v.ended[account] = slices.Clone(over[:count])
 	return nil
 }
 

@@ -17,10 +17,11 @@ type keys struct {
 	table[keyState]
 }
 
-// keyState is a key and its last use.
+// keyState is a key and its last uses.
 type keyState struct {
-	*events.Key // the newest event's data: never written to
-	lastUse     use
+	*events.Key      // the newest event's data: never written to
+	paid        use  // the last that a debit or a capture tells of
+	free        *use // the last that stands in no commit, nil for none
 }
 
 // use is when, from where and for what a key was used.
@@ -44,18 +45,26 @@ func (v *Views) Used(list []Use) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for i := range list {
-		if r := v.keys.byID[list[i].Key]; r != nil && list[i].At > r.value.lastUse.at {
-			r.value.lastUse = use{list[i].At, list[i].IP, list[i].Product}
+		if r := v.keys.byID[list[i].Key]; r != nil && list[i].At > r.value.lastUse().at {
+			r.value.free = &use{list[i].At, list[i].IP, list[i].Product}
 		}
 	}
 }
 
 type keyRecord = record[keyState]
 
+// lastUse is the newer of the uses; a debit's, where both are of one moment.
+func (k *keyState) lastUse() use {
+	if k.free != nil && k.free.at > k.paid.at {
+		return *k.free
+	}
+	return k.paid
+}
+
 // object returns the key as readers see it.
-func (k keyState) object() *events.Key {
-	key := *k.Key
-	key.LastUsedAt, key.LastUsedIP, key.LastUsedProduct = k.lastUse.at, k.lastUse.ip, k.lastUse.product
+func (k *keyState) object() *events.Key {
+	key, last := *k.Key, k.lastUse()
+	key.LastUsedAt, key.LastUsedIP, key.LastUsedProduct = last.at, last.ip, last.product
 	return &key
 }
 
@@ -64,30 +73,26 @@ func newKeys() *keys { return &keys{newTable[keyState]()} }
 // Name implements Projection.
 func (v *keys) Name() string { return "keys" }
 
+// Version implements Projection.
+func (v *keys) Version() uint64 { return 1 }
+
 // Apply implements Projection.
-func (v *keys) Apply(c *store.Commit) error {
-	for e := range eventsOf(c) {
-		switch d := e.Data.(type) {
-		case *events.Key:
-			v.place(d.Account, d.ID, d.CreatedAt).value.Key = d
-		case *events.Debited:
-			if err := v.paid(d.ID, d.Key, use{c.Time, d.IP, d.Product}); err != nil {
-				return err
-			}
-		case *events.Held:
-			if d.Capture == nil {
-				continue
-			}
-			if err := v.paid(d.Capture.Debit, d.Key, use{at: c.Time}); err != nil {
-				return err
-			}
+func (v *keys) Apply(c *store.Commit, _ int, e *events.Event) error {
+	switch d := e.Data.(type) {
+	case *events.Key:
+		v.place(d.Account, d.ID, d.CreatedAt).value.Key = d
+	case *events.Debited:
+		return v.pay(d.ID, d.Key, use{c.Time, d.IP, d.Product})
+	case *events.Held:
+		if d.Capture != nil {
+			return v.pay(d.Capture.Debit, d.Key, use{at: c.Time})
 		}
 	}
 	return nil
 }
 
-// paid notes that a key, which may be none, paid for something.
-func (v *keys) paid(debit, key string, u use) error {
+// pay notes that a key, which may be none, paid for something.
+func (v *keys) pay(debit, key string, u use) error {
 	if key == "" {
 		return nil
 	}
@@ -95,10 +100,37 @@ func (v *keys) paid(debit, key string, u use) error {
 	if r == nil {
 		return fmt.Errorf("debit %s was made with key %s, which was never created", debit, key)
 	}
-	if u.at >= r.value.lastUse.at { // a free use may have been told first
-		r.value.lastUse = u
-	}
+	r.value.paid = u
 	return nil
+}
+
+// Save implements Projection. Uses that stand in no commit are not saved.
+func (v *keys) Save(account string, b []byte) []byte {
+	w := events.NewWriter(b)
+	for _, r := range v.lists[account] {
+		w.Nested(r.value.Key)
+		r.value.paid.code(w)
+	}
+	return w.Bytes()
+}
+
+// Load implements Projection.
+func (v *keys) Load(_ string, data []byte) error {
+	return saved(data, func(r *events.Coder) error {
+		k := keyState{Key: &events.Key{}}
+		r.Nested(k.Key)
+		k.paid.code(r)
+		v.place(k.Account, k.ID, k.CreatedAt).value = k
+		return nil
+	})
+}
+
+func (u *use) code(c *events.Coder) {
+	c.Time(&u.at)
+	if u.at != 0 {
+		c.String(&u.ip)
+		c.String(&u.product)
+	}
 }
 
 // keyResult answers key.get.

@@ -318,6 +318,7 @@ func (m *model) time(account string, p *purse, at events.Time) []events.Event {
 	amount := m.random.Int64N(60) * m.random.Int64N(2)
 	set := m.h.account(account)
 	set.Type = "account.plan_set"
+	set.Data.(*events.Account).CreatedAt = m.created[account]
 	if amount > 0 {
 		set.Data.(*events.Account).Plan = &events.Plan{Name: "some", Price: events.Price{Asset: p.asset, Default: new(int64), Per: map[string]int64{}},
 			Allowance: &events.Allowance{Asset: p.asset, Amount: amount, Every: events.Day, TimeZone: "UTC"}}

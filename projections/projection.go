@@ -16,14 +16,26 @@ import (
 	"github.com/keyledger/keyledger/events/store"
 )
 
-// Projection is a named fold of the log.
+// Projection is a named fold of the log. What it holds is divided by account: the events
+// of one account change nothing of another's, and each account's part can be saved, taken
+// in again and compared by itself. It is used under its Runner's lock only.
 type Projection interface {
 	// Name is the projection's name in status and logs.
 	Name() string
-	// Apply folds one commit. It gets every acknowledged commit once, in order. The
-	// commit and all it points to is shared with other readers and must not be
-	// changed. An error, which no valid log leads to, stops this projection for good.
-	Apply(c *store.Commit) error
+	// Version goes up with every change of what Apply makes of events or of what Save
+	// writes: what another version saved is not read, it is made again from the log.
+	Version() uint64
+	// Apply folds one event: the one at index of its commit, over all entries. It gets
+	// every acknowledged event of an account once, in order. Commit and event are shared
+	// with other readers and must not be changed. An error, which no valid log leads to,
+	// stops this projection for good.
+	Apply(c *store.Commit, index int, e *events.Event) error
+	// Save appends what it holds of an account to b, and nothing where it holds nothing.
+	// It depends on the account's events alone: after the same ones it is the same.
+	Save(account string, b []byte) []byte
+	// Load takes in what Save of the same version wrote, of an account of which it holds
+	// nothing yet.
+	Load(account string, data []byte) error
 }
 
 // Views is every view with the Runner that keeps them, and the queries they answer.
@@ -50,6 +62,20 @@ func NewViews(tail *store.Tail, partition uint32, logger *slog.Logger) *Views {
 		v.endpoints,
 	)
 	return v
+}
+
+// saved reads what Save wrote: piece by piece until nothing is left.
+func saved(data []byte, piece func(*events.Coder) error) error {
+	r := events.NewReader(data)
+	for len(r.Bytes()) > 0 {
+		if err := piece(r); err != nil {
+			return err
+		}
+		if r.Err() != nil {
+			return r.Err()
+		}
+	}
+	return nil
 }
 
 // eventsOf is every event of a commit in order.

@@ -102,7 +102,17 @@ func applyOne(p Projection, c *store.Commit) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
-	return p.Apply(c)
+	index := 0
+	for i := range c.Entries {
+		list := c.Entries[i].Events
+		for j := range list {
+			if err := p.Apply(c, index, &list[j]); err != nil {
+				return err
+			}
+			index++
+		}
+	}
+	return nil
 }
 
 // Applied returns the place of the last applied commit.
