@@ -271,6 +271,7 @@ type balanceResult struct {
 
 // balanceBody is the body of balance.get.
 type balanceBody struct {
+	moment
 	Environment string `json:"environment"`
 	Asset       string `json:"asset"`
 }

@@ -146,6 +146,7 @@ type keysResult struct {
 
 // keyBody is the body of key.get.
 type keyBody struct {
+	moment
 	Key string `json:"key"`
 }
 

@@ -42,6 +42,9 @@ type Projection interface {
 type Views struct {
 	*Runner
 
+	// Past answers questions about the past. It is set before anything is asked.
+	Past Past
+
 	accounts  *accounts
 	keys      *keys
 	balances  *balances

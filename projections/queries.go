@@ -26,18 +26,21 @@ type Answer struct {
 }
 
 // QueryFunc answers one verb. Its errors are InvalidArgument, NotFound and, where a view
-// it needs has failed, Unavailable with the position it failed at. It waits for nothing
-// but the application of one commit; Runner.Wait waits for a position.
+// it needs has failed, Unavailable with the position it failed at. Asked about now it waits
+// for nothing but the application of one commit; Runner.Wait waits for a position. Asked
+// about the past it reads the log, and is Unavailable where ctx ends first.
 type QueryFunc func(ctx context.Context, q *Query) (Answer, *events.Error)
 
 // Queries is the query table: verb to function.
 func (v *Views) Queries() map[string]QueryFunc {
 	return map[string]QueryFunc{
-		"account.get":   query(v, v.getAccount, v.accounts),
-		"account.list":  query(v, v.listAccounts, v.accounts),
-		"key.get":       query(v, v.getKey, v.accounts, v.keys),
-		"key.list":      query(v, v.listKeys, v.accounts, v.keys),
-		"balance.get":   query(v, v.getBalance, v.accounts, v.balances),
+		"account.get":  query(v, v.getAccount, v.accounts),
+		"account.list": query(v, v.listAccounts, v.accounts),
+		"key.get": past(v, query(v, v.getKey, v.accounts, v.keys), (*Views).getKey,
+			func(b *keyBody) *moment { return &b.moment }),
+		"key.list": query(v, v.listKeys, v.accounts, v.keys),
+		"balance.get": past(v, query(v, v.getBalance, v.accounts, v.balances), (*Views).getBalance,
+			func(b *balanceBody) *moment { return &b.moment }),
 		"hold.get":      query(v, v.getHold, v.accounts, v.holds),
 		"hold.list":     query(v, v.listHolds, v.accounts, v.holds),
 		"endpoint.get":  query(v, v.getEndpoint, v.accounts, v.endpoints),

@@ -194,13 +194,18 @@ never come to more than it took.`,
 
 func creditsBalance(a *app) *cobra.Command {
 	var environment, asset string
+	var past momentFlags
 	c := a.verb(&cobra.Command{
-		Use:     "balance ACCOUNT",
-		Short:   "Show a balance",
-		Example: "  keyledger credits balance acme --environment live",
-		Args:    arguments("ACCOUNT"),
+		Use:   "balance ACCOUNT",
+		Short: "Show a balance, now or in the past",
+		Example: `  keyledger credits balance acme --environment live
+  keyledger credits balance acme --at-time 2026-01-31T23:59:59Z`,
+		Args: arguments("ACCOUNT"),
 	}, func(cmd *cobra.Command, args []string) error {
-		body := map[string]string{"environment": environment, "asset": asset}
+		body := map[string]any{"environment": environment, "asset": asset}
+		if err := past.fill(body); err != nil {
+			return err
+		}
 		return a.query(cmd, args[0], "balance.get", body, func(reply *client.Reply) error {
 			var out struct {
 				Balance struct {
@@ -234,6 +239,7 @@ func creditsBalance(a *app) *cobra.Command {
 	})
 	environmentFlag(c, &environment)
 	assetFlag(c, &asset)
+	past.add(c)
 	return c
 }
 

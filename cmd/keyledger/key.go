@@ -221,14 +221,22 @@ func (a *app) confirm(what string) error {
 }
 
 func keyGet(a *app) *cobra.Command {
-	return a.verb(&cobra.Command{
-		Use:     "get ACCOUNT KEY",
-		Short:   "Show a key",
-		Example: "  keyledger key get acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB",
-		Args:    arguments("ACCOUNT", "KEY"),
+	var past momentFlags
+	c := a.verb(&cobra.Command{
+		Use:   "get ACCOUNT KEY",
+		Short: "Show a key, now or in the past",
+		Example: `  keyledger key get acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB
+  keyledger key get acme key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB --at-position 0:42.0`,
+		Args: arguments("ACCOUNT", "KEY"),
 	}, func(cmd *cobra.Command, args []string) error {
-		return a.query(cmd, args[0], "key.get", map[string]string{"key": args[1]}, a.showKey)
+		body := map[string]any{"key": args[1]}
+		if err := past.fill(body); err != nil {
+			return err
+		}
+		return a.query(cmd, args[0], "key.get", body, a.showKey)
 	})
+	past.add(c)
+	return c
 }
 
 func keyList(a *app) *cobra.Command {

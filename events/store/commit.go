@@ -91,6 +91,18 @@ func (c *Commit) EventCount() int {
 	return n
 }
 
+// Event returns the event at an index over all entries, nil where there is none.
+func (c *Commit) Event(index int) *events.Event {
+	for i := range c.Entries {
+		list := c.Entries[i].Events
+		if index < len(list) {
+			return &list[index]
+		}
+		index -= len(list)
+	}
+	return nil
+}
+
 // End returns the ordinal of the commit after c.
 func (c *Commit) End() uint64 { return c.Ordinal + uint64(c.EventCount()) }
 

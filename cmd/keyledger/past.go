@@ -1,0 +1,35 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// momentFlags ask for the past. Empty ones mean now.
+type momentFlags struct{ position, time string }
+
+func (f *momentFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.position, "at-position", "", "as it was after this `POSITION`, such as 0:42.0, or 0:42 for a whole commit")
+	c.Flags().StringVar(&f.time, "at-time", "", "as it was at this `TIME`, RFC 3339")
+	c.MarkFlagsMutuallyExclusive("at-position", "at-time")
+}
+
+// fill adds to the body of a query what was given.
+func (f *momentFlags) fill(body map[string]any) error {
+	at, err := position("at-position", f.position)
+	if err != nil {
+		return err
+	}
+	if at.Sequence != 0 {
+		body["at_position"] = f.position
+	}
+	when, err := moment("at-time", f.time)
+	if err != nil {
+		return err
+	}
+	if when != events.Time(0) {
+		body["at_time"] = when
+	}
+	return nil
+}
