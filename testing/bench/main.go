@@ -10,7 +10,7 @@
 // acknowledged, or the exit code is 1.
 //
 // "bench peers" measures the same debit in PostgreSQL and Redis, "bench scale" a ledger
-// with many accounts.
+// with many accounts, "bench live" debits with everything on and how soon they are visible.
 package main
 
 import (
@@ -29,8 +29,10 @@ var verbs = map[string]func(context.Context, []string) error{
 	"":      benchWorkloads,
 	"peers": benchPeers,
 	"scale": benchScale,
+	"live":  benchLive,
 
 	"echo":   serveEcho,
+	"sink":   serveSink,
 	"noloop": serveNoLog,
 	"fsync":  runFsync,
 	"fill":   runFill,

@@ -20,11 +20,14 @@ type lane struct {
 	inbox string
 	begin time.Time // of the measured time
 	end   time.Time
+	every time.Duration // between messages, 0: as soon as a slot is free
+	free  chan int      // slots without a message, where every is not 0
 	idle  chan struct{} // closed when nothing is in flight any more
 
 	mu      sync.Mutex // guards all below
 	slots   []slot
 	flying  int
+	pacing  bool // more will be sent, whatever is in flight
 	random  *rand.ChaCha8
 	pick    func() int // the next target
 	body    []byte     // of the message being built; the connection copies it
@@ -46,7 +49,7 @@ func newLane(conn *nats.Conn, j *Job, slots int, begin time.Time) *lane {
 	random := rand.NewChaCha8(seed)
 	return &lane{
 		conn: conn, job: j, inbox: nats.NewInbox(), begin: begin, end: begin.Add(j.Measure),
-		idle: make(chan struct{}), slots: make([]slot, slots),
+		idle: make(chan struct{}), slots: make([]slot, slots), free: make(chan int, slots),
 		random: random, pick: picker(random, j.Spread, len(j.Targets)), outcome: NewOutcome(j.accounts()),
 	}
 }
@@ -67,9 +70,41 @@ func picker(source rand.Source, spread Spread, n int) func() int {
 func (l *lane) start() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.every > 0 {
+		l.pacing = true
+		for i := range l.slots {
+			l.free <- i
+		}
+		go l.pace(time.Now())
+		return
+	}
 	for i := range l.slots {
 		l.send(i, time.Now())
 	}
+	l.checkIdle()
+}
+
+// pace sends a message whenever one is due, or as soon after that as a slot is free.
+func (l *lane) pace(due time.Time) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	over := time.NewTimer(time.Until(l.end))
+	defer over.Stop()
+	for more := true; more && due.Before(l.end); due = due.Add(l.every) {
+		timer.Reset(time.Until(due))
+		<-timer.C
+		select {
+		case i := <-l.free:
+			l.mu.Lock()
+			l.send(i, due)
+			l.mu.Unlock()
+		case <-over.C:
+			more = false
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pacing = false
 	l.checkIdle()
 }
 
@@ -137,7 +172,10 @@ func (l *lane) answered(m *nats.Msg) {
 	} else {
 		l.count(s, now)
 	}
-	if now.Before(l.end) {
+	switch {
+	case l.every > 0:
+		l.free <- i
+	case now.Before(l.end):
 		l.send(i, now)
 	}
 	l.checkIdle()
@@ -175,7 +213,7 @@ func (l *lane) refusal(m *nats.Msg, n int) string {
 // checkIdle says so when nothing is in flight any more, which is so only once no slot
 // sends again. The caller holds mu.
 func (l *lane) checkIdle() {
-	if l.flying > 0 {
+	if l.flying > 0 || l.pacing {
 		return
 	}
 	select {

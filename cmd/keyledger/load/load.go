@@ -59,7 +59,11 @@ type Job struct {
 	// answer that is no error says so.
 	Confirm []byte
 
-	InFlight        int // messages without an answer yet
+	InFlight int // messages without an answer yet
+	// Rate is how many messages a second are sent, over all connections, evenly, as far as
+	// InFlight lets them; each one's latency counts from when it was due. 0: an answer sends
+	// the next.
+	Rate            float64
 	WarmUp, Measure time.Duration
 	Drain           time.Duration // how long answers may come after that
 }
@@ -112,6 +116,7 @@ func Run(ctx context.Context, conns []*nats.Conn, j *Job) (*Outcome, error) {
 			slots++
 		}
 		lanes[i] = newLane(conn, j, slots, begin)
+		lanes[i].every = every(j.Rate, len(conns))
 		sub, err := conn.Subscribe(lanes[i].inbox+".*", lanes[i].answered)
 		if err != nil {
 			return nil, fmt.Errorf("subscribe to answers: %w", err)
@@ -138,6 +143,14 @@ func Run(ctx context.Context, conns []*nats.Conn, j *Job) (*Outcome, error) {
 		l.addTo(sum)
 	}
 	return sum, nil
+}
+
+// every is how far apart one of some lanes sends, 0 where answers say.
+func every(rate float64, lanes int) time.Duration {
+	if rate <= 0 {
+		return 0
+	}
+	return time.Duration(float64(lanes) / rate * float64(time.Second))
 }
 
 // accounts is how many accounts the targets can belong to.

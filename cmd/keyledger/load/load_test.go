@@ -200,6 +200,38 @@ func TestKeepsItsNumberInFlight(t *testing.T) {
 }
 
 // TestRefusalsFailARun: an error reply is no debit, and a decision that refuses is none.
+// TestRate: messages are sent evenly and no more of them than are due, and one that waits for
+// a slot counts from when it was due.
+func TestRate(t *testing.T) {
+	conns := answering(t, 2, func(m *nats.Msg) { respond(m, "{}") })
+	job := testJob(8)
+	job.Rate = 500
+	o, err := Run(t.Context(), conns, job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := int64(500*0.110) + 2; o.Lost != 0 || o.Done == 0 || o.Done > most {
+		t.Errorf("%d done of at most %d, %d lost", o.Done, most, o.Lost)
+	}
+
+	held := make(chan *nats.Msg, 100)
+	conns = answering(t, 1, func(m *nats.Msg) { held <- m })
+	release := time.AfterFunc(50*time.Millisecond, func() {
+		for m := range held {
+			respond(m, "{}")
+		}
+	})
+	defer release.Stop()
+	job = testJob(1)
+	job.Rate, job.WarmUp, job.Measure = 1000, 0, 200*time.Millisecond
+	if o, err = Run(t.Context(), conns, job); err != nil {
+		t.Fatal(err)
+	}
+	if late := o.Latency.ValueAtQuantile(90); o.Lost != 0 || o.Done < 2 || late < int64(5*time.Millisecond) {
+		t.Errorf("%d done, %d lost; with a stop of 50 ms at the beginning of 200 a tenth took at least %s", o.Done, o.Lost, time.Duration(late))
+	}
+}
+
 func TestRefusalsFailARun(t *testing.T) {
 	asError := false
 	conns := answering(t, 1, func(m *nats.Msg) {
