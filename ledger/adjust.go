@@ -34,7 +34,7 @@ func (c *AdjustCredit) Decide(in *Input) (Decision, *events.Error) {
 		Amount: c.Amount, Reason: c.Reason, CreatedAt: in.Time,
 	}}
 	if c.Amount > 0 {
-		if err := b.refuseMore(c.Amount); err != nil {
+		if err := in.Account.refuseMore(place, c.Amount); err != nil {
 			return Decision{}, err
 		}
 		d.Added = b.fund(c.Amount, events.Draw{Grant: prefixed(grantIDPrefix, in.CommandID)})

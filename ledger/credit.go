@@ -65,7 +65,7 @@ func (c *GrantCredit) Decide(in *Input) (Decision, *events.Error) {
 	if b.find(name) >= 0 { // made by something else, on terms of its own
 		return Decision{}, events.Errorf(events.AlreadyExists, "the balance has a %s already", name)
 	}
-	if err := b.refuseMore(c.Amount); err != nil {
+	if err := in.Account.refuseMore(place, c.Amount); err != nil {
 		return Decision{}, err
 	}
 	return one(in, "credit.granted", c.Environment, "", &events.Granted{
@@ -78,9 +78,14 @@ func (c *GrantCredit) Decide(in *Input) (Decision, *events.Error) {
 	})
 }
 
-// refuseMore refuses an amount that the balance has no room for: in it, or for one more
-// grant.
-func (b *balance) refuseMore(amount int64) *events.Error { return b.refuse(1, amount) }
+// refuseMore refuses an amount that there is no room for: in the balance, for one more
+// grant in it, or for one more balance.
+func (a *Account) refuseMore(id balanceID, amount int64) *events.Error {
+	if _, found := a.findBalance(id); !found && len(a.balances) >= maxBalances {
+		return events.Errorf(events.LimitExceeded, "the account has %d balances, the most it may have", maxBalances).With("limit", maxBalances)
+	}
+	return a.balance(id).refuse(1, amount)
+}
 
 func (b *balance) refuse(grants int, amount int64) *events.Error {
 	if len(b.grants)+grants > maxGrants {

@@ -27,6 +27,7 @@ const (
 	maxReferenceChars   = 256 // reference and reason
 	maxDescriptionChars = 256
 	maxGrants           = 1000   // with something left, of one balance
+	maxBalances         = 1000   // of an account, over both environments; each asset that ever moved has one
 	maxThresholds       = 10     // of an account
 	maxHolds            = 10_000 // open ones of an account
 	maxReserved         = 2000   // grants that one hold draws from: its events fit in an entry

@@ -44,7 +44,7 @@ func (c *TransferCredit) Decide(in *Input) (Decision, *events.Error) {
 	}
 	place := balanceID{c.Environment, c.Asset}
 	b := to.balance(place)
-	if err := b.refuseMore(c.Amount); err != nil {
+	if err := to.refuseMore(place, c.Amount); err != nil {
 		err.Message = "account " + to.ID + ": " + err.Message
 		return Decision{}, err
 	}

@@ -67,6 +67,21 @@ func TestGrantsHaveALimit(t *testing.T) {
 	})
 }
 
+func TestBalancesHaveALimit(t *testing.T) {
+	of := func(asset int) string { return fmt.Sprintf(`"environment":"test","asset":"a%d","amount":1`, asset) }
+	given := []Step{opened, For(Other, opened)}
+	for asset := range 1000 {
+		given = append(given, Do("credit.grant", "{"+of(asset)+"}"))
+	}
+	Run(t, []Case{
+		{"a 1,001st balance", given, Do("credit.grant", "{"+of(1000)+"}"), Then{Code: events.LimitExceeded}},
+		{"by a correction", given, Do("credit.adjust", "{"+of(1000)+`,"reason":"r"}`), Then{Code: events.LimitExceeded}},
+		{"by a transfer", append(given[:len(given):len(given)], For(Other, Do("credit.grant", "{"+of(1000)+"}"))),
+			For(Other, Do("credit.transfer", `{"to":"acme",`+of(1000)+"}")), Then{Code: events.LimitExceeded}},
+		{"more in one of them", given, Do("credit.grant", "{"+of(999)+"}"), Then{Events: []string{"credit.granted"}}},
+	})
+}
+
 func adjusted(amount int64) Step {
 	return Do("credit.adjust", fmt.Sprintf(`{"environment":"test","asset":"credits","amount":%d,"reason":"r"}`, amount))
 }
