@@ -72,9 +72,9 @@ func (v *balances) Version() uint64 { return 1 }
 // Apply implements Projection. Each event says what the balance is after it; a fold that
 // comes to something else means that an event was missed.
 func (v *balances) Apply(_ *store.Commit, _ int, e *events.Event) error {
-	list, n := movements(e.Data)
+	list, n := events.Movements(e.Data)
 	for i := range list[:n] {
-		if err := v.make(e.Account, list[i].after).move(&list[i]); err != nil {
+		if err := v.make(e.Account, list[i].After).move(&list[i]); err != nil {
 			return fmt.Errorf("%s of account %s: %w", e.Type, e.Account, err)
 		}
 	}
@@ -146,29 +146,29 @@ func (v *balances) make(account string, after *events.Balance) *Balance {
 
 // move folds a movement. What comes out must be the balance that the event tells, and all
 // that is available must be left in a grant or in the allowance: whoever owes has neither.
-func (b *Balance) move(m *movement) error {
-	available, held := b.Available+m.available(), b.Held+m.held
-	if held != m.after.Held || available+held != m.after.Posted {
+func (b *Balance) move(m *events.Movement) error {
+	available, held := b.Available+m.Available(), b.Held+m.Held
+	if held != m.After.Held || available+held != m.After.Posted {
 		return fmt.Errorf("it leaves %d %s posted and %d held, and comes to %d and %d",
-			m.after.Posted, b.Asset, m.after.Held, available+held, held)
+			m.After.Posted, b.Asset, m.After.Held, available+held, held)
 	}
-	for i := range m.drawn {
-		if err := b.draw(&m.drawn[i]); err != nil {
+	for i := range m.Drawn {
+		if err := b.draw(&m.Drawn[i]); err != nil {
 			return err
 		}
 	}
-	for i := range m.added {
-		if err := b.add(&m.added[i], m.fresh); err != nil {
+	for i := range m.Added {
+		if err := b.add(&m.Added[i], m.Fresh); err != nil {
 			return err
 		}
 	}
-	if r := m.allowance; r != nil {
+	if r := m.Allowance; r != nil {
 		b.Allowance, b.spent = Allowance{Amount: r.Amount, Remaining: r.Remaining, ResetsAt: r.ResetsAt}, r.Spent
 		if r.Amount == 0 {
 			b.Allowance.ResetsAt = 0 // there is none any more
 		}
 	}
-	b.Posted, b.Held, b.Available = m.after.Posted, held, available
+	b.Posted, b.Held, b.Available = m.After.Posted, held, available
 	if left := b.left + b.Allowance.Remaining; left != max(0, b.Available) {
 		return fmt.Errorf("%d %s are available, and grants and allowance have %d", b.Available, b.Asset, left)
 	}

@@ -79,7 +79,7 @@ func TestWhenAnAllowanceResets(t *testing.T) {
 func TestMovementsKnowTheCatalog(t *testing.T) {
 	for i := range events.Catalog {
 		kind := &events.Catalog[i]
-		_, n := movements(kind.New())
+		_, n := events.Movements(kind.New())
 		if money := events.Matches("credit.*", kind.Name) || events.Matches("hold.*", kind.Name); money != (n > 0) {
 			t.Errorf("%s moves %d balances", kind.Name, n)
 		}
@@ -129,15 +129,15 @@ func refold(list []events.Event) error {
 
 // movesOn says whether a balance that an event changes moves again in list.
 func movesOn(list []events.Event, e *events.Event) bool {
-	moved, n := movements(e.Data)
+	moved, n := events.Movements(e.Data)
 	for _, m := range moved[:n] {
-		if m.available() == 0 && m.held == 0 {
+		if m.Available() == 0 && m.Held == 0 {
 			continue
 		}
 		for i := range list {
-			others, n := movements(list[i].Data)
-			if slices.ContainsFunc(others[:n], func(o movement) bool {
-				return list[i].Account == e.Account && o.after.Environment == m.after.Environment && o.after.Asset == m.after.Asset
+			others, n := events.Movements(list[i].Data)
+			if slices.ContainsFunc(others[:n], func(o events.Movement) bool {
+				return list[i].Account == e.Account && o.After.Environment == m.After.Environment && o.After.Asset == m.After.Asset
 			}) {
 				return true
 			}

@@ -106,14 +106,14 @@ func (v *holds) apply(account string, d *events.Held) error {
 	default:
 		before = *r.value
 	}
-	m, _ := movements(d)
-	held, captured := before.Held+m[0].held, before.Captured
+	m, _ := events.Movements(d)
+	held, captured := before.Held+m[0].Held, before.Captured
 	if d.Capture != nil {
 		captured += d.Capture.Amount
 	}
-	if d.Hold.Held != held || d.Hold.Captured != captured || total(d.Reserved) != held {
+	if d.Hold.Held != held || d.Hold.Captured != captured || events.Total(d.Reserved) != held {
 		return fmt.Errorf("it leaves %d held, %d of that in grants, and %d captured, and comes to %d and %d",
-			d.Hold.Held, total(d.Reserved), d.Hold.Captured, held, captured)
+			d.Hold.Held, events.Total(d.Reserved), d.Hold.Captured, held, captured)
 	}
 	after := d.Hold
 	r.value = &after

@@ -154,9 +154,9 @@ func balancesBucket(v *Views) *bucket {
 			}
 		},
 		changes: func(list []kvKey, e *events.Event) []kvKey {
-			moved, n := movements(e.Data)
+			moved, n := events.Movements(e.Data)
 			for i := range moved[:n] {
-				list = append(list, kvKey{e.Account, moved[i].after.Environment, moved[i].after.Asset})
+				list = append(list, kvKey{e.Account, moved[i].After.Environment, moved[i].After.Asset})
 			}
 			return list
 		},

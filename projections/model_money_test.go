@@ -248,7 +248,7 @@ func (m *model) refund() []events.Event {
 	var undone, homeless []events.Draw
 	d.drawn, undone = split(d.drawn, left-r.Amount)
 	r.Returned, homeless = d.purse.giveBack(undone, m.h.now+1)
-	if n := total(homeless); n > 0 {
+	if n := events.Total(homeless); n > 0 {
 		r.Returned = append(r.Returned, d.purse.fund(n, events.Draw{Grant: m.h.id("grant_")})...)
 		d.purse.lots[len(d.purse.lots)-1].rank = d.purse.low - 1 // as what is given back
 		d.purse.low--
@@ -346,7 +346,7 @@ func (m *model) replenished(account string, p *purse, amount, spent int64, by st
 // hold places a hold, or takes of one or ends one that is open.
 func (m *model) hold(account string, p *purse, at events.Time) []events.Event {
 	event := func(h *modelHold, verb string, d events.Held) []events.Event {
-		h.Hold.Held = total(h.Reserved)
+		h.Hold.Held = events.Total(h.Reserved)
 		d.Hold, d.Balance = h.Hold, h.purse.after()
 		return []events.Event{{Type: "hold." + verb, Account: h.account, Environment: events.Test, Subject: h.ID, Data: &d}}
 	}
