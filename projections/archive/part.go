@@ -38,5 +38,16 @@ type kind struct {
 	join func(b []byte, chunks [][]byte) ([]byte, error)
 }
 
+// kinds is every part, in the order in which they stand in a segment. Whoever adds one, or
+// changes what a chunk looks like, raises formatVersion: segments are then made again.
+var kinds = [...]kind{
+	historyPart: {name: "history", open: openHistory, join: joinHistory},
+}
+
+// historyPart is the index of each part in kinds.
+const (
+	historyPart = iota
+)
+
 // joinBytesMax is up to how many bytes chunks are joined into one when segments are merged.
 const joinBytesMax = 64 << 10

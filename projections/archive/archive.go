@@ -1,0 +1,272 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/keyledger/keyledger/events/store"
+)
+
+// The shape of an archive. It stands in every file: files of another shape are made again.
+const (
+	// spanEvents is how many events a segment of level 0 has, more or less what one commit
+	// holds: it begins with the first commit before which there are a multiple of it or more.
+	spanEvents = 131_072
+	// fanSegments is how many segments of a level are merged into one of the next.
+	fanSegments = 16
+)
+
+// retryPause is how long the archive waits after an error of the disk or of a read of the
+// log before it tries again.
+const retryPause = 5 * time.Second
+
+// Config says what an Archive needs.
+type Config struct {
+	Tail      *store.Tail
+	Partition uint32
+	Dir       string // of its files; made where it is missing
+	Logger    *slog.Logger
+	// Span is how many events a segment of level 0 has, more than any commit. 0: 131,072.
+	Span uint64
+}
+
+// Archive follows the log and keeps, by account, what its parts make of it. What is behind
+// the last whole segment is in memory, at most a segment's events, and is made again from
+// the log at a start. Files that are missing, damaged or of another log are made again too:
+// the truth is the log.
+type Archive struct {
+	cfg   Config
+	fan   int
+	step  func(string) error // at each step of the making of a file
+	after func(time.Duration) <-chan time.Time
+	work  chan struct{} // there may be something to merge
+
+	mu      sync.RWMutex // guards all below
+	held    []*segment   // from the beginning of the log on, without a gap; replaced, never changed
+	later   []*segment   // not compared with the log yet, or behind a gap that is being filled; in order
+	start   store.Chain  // where the open segment begins: the end of held
+	applied store.Chain  // the last commit that the open segment has
+	open    [len(kinds)]part
+	again   context.CancelFunc // ends following, so that it begins again at the end of held
+	moved   chan struct{}      // closes when applied moves; nil when nobody waits
+}
+
+// errAgain ends following that has to begin again elsewhere.
+var errAgain = errors.New("begin again at the end of what is held")
+
+// Open opens the files there are: footers and lengths are checked, the content when it is
+// read. Run makes the rest.
+func Open(cfg Config) (*Archive, error) {
+	if cfg.Span == 0 {
+		cfg.Span = spanEvents
+	}
+	return openShape(cfg, fanSegments)
+}
+
+// openShape is Open with another fan.
+func openShape(cfg Config, fan int) (*Archive, error) {
+	a := &Archive{
+		cfg: cfg, fan: fan, work: make(chan struct{}, 1),
+		step: func(string) error { return nil }, after: time.After,
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the archive's directory: %w", err)
+	}
+	if err := a.load(); err != nil {
+		return nil, fmt.Errorf("open the archive: %w", err)
+	}
+	a.begin()
+	return a, nil
+}
+
+// Close closes the files. Nothing runs any more.
+func (a *Archive) Close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range slices.Concat(a.held, a.later) {
+		s.release()
+	}
+	a.held, a.later = nil, nil
+}
+
+// Run follows the log until ctx ends, then it returns nil. It returns a *store.DamageError
+// where the log is not what was written; other errors are logged and it goes on.
+func (a *Archive) Run(ctx context.Context) error {
+	var merging sync.WaitGroup
+	defer merging.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	merging.Go(func() { a.mergeAll(ctx) })
+	for {
+		err := a.follow(ctx)
+		var damaged *store.DamageError
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errAgain):
+			continue
+		case errors.As(err, &damaged):
+			return fmt.Errorf("archive the log: %w", err)
+		}
+		a.cfg.Logger.Warn("the archive was interrupted and goes on a little later", "error", err, "pause", retryPause)
+		select {
+		case <-ctx.Done():
+		case <-a.after(retryPause):
+		}
+	}
+}
+
+// follow applies commits from the end of what is held on.
+func (a *Archive) follow(ctx context.Context) error {
+	following, again := context.WithCancel(ctx)
+	defer again()
+	if err := a.awaitLog(following); err != nil {
+		return err
+	}
+	if err := a.check(following); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.absorb()
+	a.begin()
+	a.again = again
+	from := a.applied
+	if len(a.later) > 0 {
+		a.cfg.Logger.Info("a gap in the archive is filled from the log", "from", from.Position().String(), "to", a.later[0].Start.Position().String())
+	}
+	a.mu.Unlock()
+	a.lookForWork()
+	if err := a.cfg.Tail.Follow(following, from, a.apply); err != nil {
+		return err
+	}
+	return errAgain
+}
+
+// awaitLog returns when the tail knows an acknowledged end: before that nobody can say
+// what the log holds.
+func (a *Archive) awaitLog(ctx context.Context) error {
+	if a.cfg.Tail.End().Sequence > 0 {
+		return nil
+	}
+	known := errors.New("the end is known")
+	err := a.cfg.Tail.Follow(ctx, store.Chain{Partition: a.cfg.Partition}, func(*store.Commit) error { return known })
+	if err == nil || errors.Is(err, known) {
+		return ctx.Err()
+	}
+	return err
+}
+
+// begin makes an empty open segment at the end of what is held. The caller holds mu.
+func (a *Archive) begin() {
+	a.start = store.Chain{Partition: a.cfg.Partition}
+	if n := len(a.held); n > 0 {
+		a.start = a.held[n-1].End
+	}
+	a.applied = a.start
+	for i := range kinds {
+		a.open[i] = kinds[i].open()
+	}
+	a.wake()
+}
+
+// number is the number of the segment of level 0 that begins behind a place in the log.
+func (a *Archive) number(at store.Chain) uint64 { return at.Ordinal / a.cfg.Span }
+
+// apply adds a commit to the open segment, and stores that when it is full.
+func (a *Archive) apply(c *store.Commit) error {
+	a.mu.Lock()
+	if c.PrevSequence != a.applied.Sequence {
+		a.mu.Unlock()
+		return errAgain // what is held became less meanwhile
+	}
+	index := 0
+	for i := range c.Entries {
+		for j := range c.Entries[i].Events {
+			for _, p := range a.open {
+				p.add(c, index, &c.Entries[i].Events[j])
+			}
+			index++
+		}
+	}
+	a.applied = store.ChainAt(c)
+	full := a.number(a.applied) > a.number(a.start)
+	a.wake()
+	a.mu.Unlock()
+	if full {
+		return a.store()
+	}
+	return nil
+}
+
+// store writes the open segment and begins the next one. Nobody else adds to it, so it is
+// read without the lock.
+func (a *Archive) store() error {
+	f := footer{Fan: uint32(a.fan), Span: a.cfg.Span, Number: a.number(a.start), Start: a.start, End: a.applied}
+	parts := a.open
+	if err := writeOpen(a.cfg.Dir, f, &parts, a.step); err != nil {
+		return fmt.Errorf("write a segment: %w", err)
+	}
+	s, err := openSegment(a.path(0, f.Number))
+	if err != nil {
+		return fmt.Errorf("open a segment that was just written: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.start != f.Start || a.applied != f.End {
+		s.release()
+		return errAgain
+	}
+	a.held = append(slices.Clip(a.held), s)
+	gap := len(a.later) > 0
+	a.absorb()
+	a.begin()
+	a.lookForWork()
+	if gap { // perhaps it is filled, and there is nothing to read up to the next one
+		return errAgain
+	}
+	return nil
+}
+
+// Applied returns the last commit that the archive has.
+func (a *Archive) Applied() store.Chain {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.applied
+}
+
+// wake tells those that wait. The caller holds mu.
+func (a *Archive) wake() {
+	if a.moved != nil {
+		close(a.moved)
+		a.moved = nil
+	}
+}
+
+// Wait returns when the commit at sequence is in the archive, or with an error that wraps
+// ctx's when ctx ends first.
+func (a *Archive) Wait(ctx context.Context, sequence uint64) error {
+	for {
+		a.mu.Lock()
+		reached := a.applied.Sequence
+		if reached >= sequence {
+			a.mu.Unlock()
+			return nil
+		}
+		if a.moved == nil {
+			a.moved = make(chan struct{})
+		}
+		moved := a.moved
+		a.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for sequence %d in the archive, which has %d: %w", sequence, reached, ctx.Err())
+		}
+	}
+}
