@@ -84,3 +84,41 @@ func Total(list []Draw) (sum int64) {
 	}
 	return sum
 }
+
+// Words is what a money event says of why it happened, for those who read a statement.
+type Words struct {
+	// ID is what happened: of a debit, a refund and so on its id, of a hold's end and its
+	// beginning the hold's, of a capture that of its debit, of an expiry the grant's. A
+	// replenishment has none.
+	ID        string
+	Key       string // it was used with
+	Product   string // it paid
+	Reference string // the caller's own, or the reason of an adjustment
+}
+
+// Said returns the words of an event, none where Movements has nothing.
+func Said(data Data) Words {
+	switch d := data.(type) {
+	case *Debited:
+		return Words{d.ID, d.Key, d.Product, d.Reference}
+	case *Granted:
+		return Words{ID: d.ID, Reference: d.Reference}
+	case *Refunded:
+		return Words{d.ID, d.Key, d.Product, d.Reference}
+	case *Adjusted:
+		return Words{ID: d.ID, Reference: d.Reason}
+	case *Transferred:
+		return Words{ID: d.ID, Reference: d.Reference}
+	case *Expired:
+		return Words{ID: d.Grant}
+	case *Exchanged:
+		return Words{ID: d.ID}
+	case *Held:
+		w := Words{ID: d.ID, Key: d.Key, Reference: d.Reference}
+		if d.Capture != nil {
+			w.ID = d.Capture.Debit
+		}
+		return w
+	}
+	return Words{}
+}

@@ -87,7 +87,7 @@ func (f *Feed) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	end := f.cfg.Tail.End()
-	out := statusAt("feed", f.done, end, f.failure)
+	out := StatusAt("feed", f.done, end, f.failure)
 	out.LagEvents = 0 // parts of a commit count
 	if end.Ordinal > f.last {
 		out.LagEvents = end.Ordinal - f.last

@@ -104,7 +104,7 @@ func (k *KV) Status() Status {
 		}
 		failures = strings.Trim(failures+"; "+failure, "; ")
 	}
-	return statusAt("kv", place, k.buckets[0].cfg.Tail.End(), failures)
+	return StatusAt("kv", place, k.buckets[0].cfg.Tail.End(), failures)
 }
 
 // keysBucket shows the view of keys.

@@ -164,18 +164,18 @@ func (r *Runner) Status() []Status {
 	for i := range r.slots {
 		s := &r.slots[i]
 		if s.failure == nil {
-			out = append(out, statusAt(s.Name(), r.applied, end, ""))
+			out = append(out, StatusAt(s.Name(), r.applied, end, ""))
 			continue
 		}
-		out = append(out, statusAt(s.Name(), s.failure.applied, end,
+		out = append(out, StatusAt(s.Name(), s.failure.applied, end,
 			fmt.Sprintf("stopped at %s: %v", s.failure.at, s.failure.err)))
 	}
 	return out
 }
 
-// statusAt is the status of a reader that has come to place. A writer that takes over
+// StatusAt is the status of a reader that has come to place. A writer that takes over
 // may set the end back to the beginning for a moment: that is no lag.
-func statusAt(name string, place, end store.Chain, failure string) Status {
+func StatusAt(name string, place, end store.Chain, failure string) Status {
 	position := place.Position()
 	out := Status{Name: name, Position: position.String(), Failure: failure}
 	if end.Sequence > place.Sequence {

@@ -26,6 +26,8 @@ const (
 	fileSealKey = "seal.key"
 	// dirNATS is the NATS store directory: the log and all that is derived from it.
 	dirNATS = "nats"
+	// dirArchive is where the archive keeps its segments, which are made again from the log.
+	dirArchive = "archive"
 
 	// envSealKey is the environment variable that can stand in for fileSealKey.
 	envSealKey = "KEYLEDGER_SEAL_KEY"
@@ -87,6 +89,9 @@ func (d *dataDir) Close() error {
 
 // natsDir is where NATS keeps its streams.
 func (d *dataDir) natsDir() string { return filepath.Join(d.path, dirNATS) }
+
+// archiveDir is where the archive keeps its files.
+func (d *dataDir) archiveDir() string { return filepath.Join(d.path, dirArchive) }
 
 // operatorKeyPath is where the operator's credential lies, for the CLI on the same
 // machine (nats.NkeyOptionFromSeed reads it).

@@ -16,26 +16,35 @@ import (
 	"github.com/keyledger/keyledger/ledger/service"
 	"github.com/keyledger/keyledger/ledger/writer"
 	"github.com/keyledger/keyledger/projections"
+	"github.com/keyledger/keyledger/projections/archive"
 	"github.com/keyledger/keyledger/webhooks"
 )
 
 // parts are what follows the log. Each has its own connection where it keeps many
 // publishes under way, so that it holds up nobody else.
 type parts struct {
-	views  *projections.Views
-	feed   *projections.Feed
-	kv     *projections.KV
-	access *access.Log
-	guard  *webhooks.Guard
-	hooks  *webhooks.Dispatcher
-	http   *webhooks.Client
-	conns  []*nats.Conn
+	views   *projections.Views
+	feed    *projections.Feed
+	kv      *projections.KV
+	access  *access.Log
+	archive *archive.Archive
+	guard   *webhooks.Guard
+	hooks   *webhooks.Dispatcher
+	http    *webhooks.Client
+	conns   []*nats.Conn
 }
 
 // openParts makes them; followers runs them.
 func (s *Server) openParts(streams []jetstream.StreamConfig) (err error) {
 	p := &s.parts
 	p.views = projections.NewViews(s.tail, partition, s.cfg.Logger)
+	p.archive, err = archive.Open(archive.Config{
+		Tail: s.tail, Partition: partition, Dir: s.dir.archiveDir(), Logger: s.cfg.Logger, Known: p.views.Known,
+	})
+	if err != nil {
+		return err
+	}
+	p.views.Past = p.archive.Past
 	feedConn, wire, err := s.nats.ConnectFeed("keyledger feed")
 	if err != nil {
 		return err
@@ -164,7 +173,7 @@ func named(streams []jetstream.StreamConfig, names ...string) []jetstream.Stream
 
 // followers are the parts' loops: each runs until its context ends.
 func (s *Server) followers() []func(context.Context) error {
-	return []func(context.Context) error{s.parts.views.Run, s.parts.feed.Run, s.parts.kv.Run, s.parts.hooks.Run, s.parts.access.Run, s.watchDerived}
+	return []func(context.Context) error{s.parts.views.Run, s.parts.feed.Run, s.parts.kv.Run, s.parts.hooks.Run, s.parts.access.Run, s.parts.archive.Run, s.watchDerived}
 }
 
 // waitFor waits until all that queries read has reached a sequence.
@@ -177,7 +186,7 @@ func (s *Server) waitFor(ctx context.Context, sequence uint64) error {
 
 // queries is the query table of the whole server.
 func (s *Server) queries() map[string]service.QueryFunc {
-	table := map[string]service.QueryFunc{"ledger.status": s.status, "access.list": s.parts.access.List}
+	table := map[string]service.QueryFunc{"ledger.status": s.status, "access.list": s.parts.access.List, "statement.list": s.parts.archive.Statement}
 	for verb, answer := range s.parts.views.Queries() {
 		table[verb] = func(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
 			a, err := answer(ctx, &projections.Query{Account: account, Body: body})

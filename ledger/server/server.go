@@ -237,6 +237,9 @@ func (s *Server) Close() error {
 	if s.parts.http != nil {
 		s.parts.http.Close()
 	}
+	if s.parts.archive != nil {
+		s.parts.archive.Close()
+	}
 	for _, conn := range append(s.parts.conns, s.public, s.store) {
 		if conn != nil {
 			conn.Close()

@@ -42,7 +42,13 @@ func (s *Server) status(_ context.Context, account string, body []byte) (any, ev
 	return &Status{
 		Version: Version, Partition: partition, Position: end.Position().String(), Epoch: end.Epoch,
 		Events: end.Ordinal, HeadHash: end.Hash.String(), Sync: sync, Writer: s.writer.Stats(),
-		Projections: append(s.parts.views.Status(), s.parts.feed.Status(), s.parts.kv.Status()),
+		Projections: append(s.parts.views.Status(), s.parts.feed.Status(), s.parts.kv.Status(), s.archiveStatus()),
 		Webhooks:    s.parts.hooks.Stats(), Access: s.parts.access.Stats(),
 	}, end.Position(), nil
+}
+
+// archiveStatus says how far the archive is.
+func (s *Server) archiveStatus() projections.Status {
+	place := s.parts.archive.Applied()
+	return projections.StatusAt("archive", place, s.tail.End(), "") // asked for after it, the end is not behind
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
 )
 
@@ -32,6 +33,8 @@ type Config struct {
 	Partition uint32
 	Dir       string // of its files; made where it is missing
 	Logger    *slog.Logger
+	// Known says whether there is an account, and the position that is true at.
+	Known func(account string) (events.Position, *events.Error)
 	// Span is how many events a segment of level 0 has, more than any commit. 0: 131,072.
 	Span uint64
 }

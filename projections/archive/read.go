@@ -178,17 +178,17 @@ func (f *Filter) compile() func(*Entry) bool {
 		passes[name] = len(f.Types) == 0 || slices.ContainsFunc(f.Types, func(filter string) bool { return events.Matches(filter, name) })
 	}
 	return func(e *Entry) bool {
-		return passes[e.Type] && behind(e.Position, f.From) && (f.To.Sequence == 0 || !behind(e.Position, f.To)) &&
+		return passes[e.Type] && later(e.Position, f.From) && (f.To.Sequence == 0 || !later(e.Position, f.To)) &&
 			(f.Environment == "" || e.Environment == f.Environment) &&
 			(f.Asset == "" || e.Assets[0] == f.Asset || e.Assets[1] == f.Asset)
 	}
 }
 
-// behind says whether an event is behind a position, which without an index names a whole
-// commit.
-func behind(p, position events.Position) bool {
-	if p.Sequence != position.Sequence {
-		return p.Sequence > position.Sequence
+// later says whether p is later in the log than q. Without an index, a position is the end
+// of its commit.
+func later(p, q events.Position) bool {
+	if p.Sequence != q.Sequence {
+		return p.Sequence > q.Sequence
 	}
-	return position.Index != events.NoIndex && p.Index > position.Index
+	return q.Index != events.NoIndex && (p.Index == events.NoIndex || p.Index > q.Index)
 }
