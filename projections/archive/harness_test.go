@@ -87,6 +87,17 @@ func newBench(t testing.TB) *bench {
 // append appends a commit with an entry for each event, which may be none.
 func (h *bench) append(list ...events.Event) {
 	h.t.Helper()
+	c := h.push(list...)
+	for i := range list {
+		e := naiveEntry(h.t, &list[i])
+		e.Position = events.Position{Sequence: c.Sequence, Index: i}
+		h.entries[list[i].Account] = append(h.entries[list[i].Account], e)
+	}
+}
+
+// push is append without what an archive should know.
+func (h *bench) push(list ...events.Event) *store.Commit {
+	h.t.Helper()
 	c := &store.Commit{
 		Epoch: 1, Time: h.chain.Time + events.Time(h.random.IntN(3)), Entries: make([]store.Entry, len(list)),
 		PrevSequence: h.chain.Sequence, PrevHash: h.chain.Hash, Ordinal: h.chain.Ordinal,
@@ -97,17 +108,12 @@ func (h *bench) append(list ...events.Event) {
 		c.Entries[i] = store.Entry{Command: "test", Account: e.Account, Events: []events.Event{e}}
 		encoded = store.AppendEntry(encoded, &c.Entries[i])
 	}
-	message := c.Encode(encoded)
-	for i := range list {
-		e := naiveEntry(h.t, &list[i])
-		e.Position = events.Position{Sequence: c.Sequence, Index: i}
-		h.entries[list[i].Account] = append(h.entries[list[i].Account], e)
-	}
-	if _, err := h.log.Append(context.Background(), message, h.chain.Sequence); err != nil {
+	if _, err := h.log.Append(context.Background(), c.Encode(encoded), h.chain.Sequence); err != nil {
 		h.t.Fatal(err)
 	}
 	h.chain = store.ChainAt(c)
 	h.tail.Push(c)
+	return c
 }
 
 // grow appends random commits until the log has n events more: most of one account, the
@@ -168,7 +174,7 @@ func (h *bench) again() *store.Tail {
 func (h *bench) open(dir string, tail *store.Tail, logger *slog.Logger) *Archive {
 	h.t.Helper()
 	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
+		logger = quiet()
 	}
 	a, err := openShape(Config{Tail: tail, Dir: dir, Logger: logger, Span: testSpan}, testFan)
 	if err != nil {
@@ -206,7 +212,8 @@ func patience(t testing.TB) context.Context {
 	return ctx
 }
 
-// reach waits until an archive is at the log's end and nothing is left to merge.
+// reach waits until an archive is at the log's end, all that is whole is stored and nothing
+// is left to merge.
 func (h *bench) reach(a *Archive) {
 	h.t.Helper()
 	ctx := patience(h.t)
@@ -215,13 +222,13 @@ func (h *bench) reach(a *Archive) {
 	}
 	for {
 		a.mu.RLock()
-		merged := mergeable(a.held, a.fan) < 0
+		done := a.number(a.start) == a.number(h.chain) && mergeable(a.held, a.fan) < 0
 		a.mu.RUnlock()
-		if merged {
+		if done {
 			break
 		}
 		if ctx.Err() != nil {
-			h.t.Fatal("segments are not merged")
+			h.t.Fatal("segments are not stored and merged")
 		}
 	}
 }
@@ -317,3 +324,5 @@ func immediately(time.Duration) <-chan time.Time {
 	c <- time.Time{}
 	return c
 }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
