@@ -17,7 +17,7 @@ func creditsCommand(a *app) *cobra.Command {
 		Use:     "credits",
 		Short:   "Grant, take, refund and move credits, and show balances",
 		Example: "  keyledger credits grant acme 2000\n  keyledger credits balance acme",
-	}, creditsGrant(a), creditsDebit(a), creditsAdjust(a), creditsTransfer(a), creditsRefund(a), creditsBalance(a))
+	}, creditsGrant(a), creditsDebit(a), creditsAdjust(a), creditsTransfer(a), creditsRefund(a), creditsBalance(a), creditsStatement(a))
 }
 
 func creditsGrant(a *app) *cobra.Command {
