@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 
@@ -52,20 +53,34 @@ type Entry struct {
 	Assets [2]string
 }
 
+// blockEntries is how many entries a block of a chunk has, but for the last. Who reads the
+// newest, or what is behind a position, passes over whole blocks.
+const blockEntries = 512
+
 // history is the part that knows the places of each account's events.
 //
-// A chunk is the number of assets, their names behind their lengths, and the entries: by how
-// much the sequence is more than that of the entry before, the index in the commit (within
-// one commit by how much it is more), type * 3 + environment, and which of the assets each
-// balance is that it moves. All numbers are varints.
+// A chunk is the number of assets, their names behind their lengths, the number of blocks,
+// of each by how much the sequence of its first entry is more than that of the block before
+// and its length, and the blocks. An entry is by how much the sequence is more than that of
+// the entry before, the index in the commit (within one commit by how much it is more),
+// type * 3 + environment, and which of the assets each balance is that it moves. All numbers
+// are varints.
 type history map[string]*entries
 
 // entries is a chunk that is being made.
 type entries struct {
 	assets   []string
+	blocks   []block
 	coded    []byte
+	room     int    // entries that the last block has room for
 	sequence uint64 // of the last entry
 	index    int
+}
+
+// block is where a block begins.
+type block struct {
+	sequence uint64 // of its first entry
+	offset   int
 }
 
 func openHistory() part { return history{} }
@@ -108,7 +123,13 @@ func (h history) append(b []byte, account string) []byte {
 
 // add codes an entry, which is behind the last one.
 func (l *entries) add(e *Entry) {
-	p, index := e.Position, e.Position.Index
+	p := e.Position
+	if l.room == 0 {
+		l.blocks = append(l.blocks, block{p.Sequence, len(l.coded)})
+		l.room, l.sequence, l.index = blockEntries, p.Sequence, 0
+	}
+	l.room--
+	index := p.Index
 	if p.Sequence == l.sequence {
 		index -= l.index
 	}
@@ -138,6 +159,17 @@ func (l *entries) append(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(len(name)))
 		b = append(b, name...)
 	}
+	b = binary.AppendUvarint(b, uint64(len(l.blocks)))
+	before := uint64(0)
+	for i := range l.blocks {
+		end := len(l.coded)
+		if i+1 < len(l.blocks) {
+			end = l.blocks[i+1].offset
+		}
+		b = binary.AppendUvarint(b, l.blocks[i].sequence-before)
+		b = binary.AppendUvarint(b, uint64(end-l.blocks[i].offset))
+		before = l.blocks[i].sequence
+	}
 	return append(b, l.coded...)
 }
 
@@ -145,7 +177,7 @@ func (l *entries) append(b []byte) []byte {
 func joinHistory(b []byte, chunks [][]byte) ([]byte, error) {
 	var all entries
 	for _, chunk := range chunks {
-		for entry, err := range readHistory(chunk) {
+		for entry, err := range readHistory(chunk, &Filter{}) {
 			if err != nil {
 				return nil, err
 			}
@@ -158,43 +190,88 @@ func joinHistory(b []byte, chunks [][]byte) ([]byte, error) {
 // errChunk means that a chunk is not what its part makes.
 var errChunk = errors.New("a chunk of the archive is not what was written")
 
-// readHistory is the entries of a chunk, without their partition. An error ends it.
-func readHistory(chunk []byte) iter.Seq2[Entry, error] {
+// readHistory is the entries of a chunk, without their partition, in the order that a filter
+// asks for. What the filter leaves out is told too, but for blocks that have nothing else. An
+// error ends it.
+func readHistory(chunk []byte, f *Filter) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		r := chunkReader{left: chunk}
 		assets := make([]string, r.count())
 		for i := range assets {
 			assets[i] = r.text()
 		}
-		var e Entry
-		for len(r.left) > 0 {
-			ahead, index := r.number(), int(r.number())
-			if ahead == 0 {
-				index += e.Position.Index
-			}
-			e.Position.Sequence, e.Position.Index = e.Position.Sequence+ahead, index
-			code := int(r.number())
-			if code < 0 || code >= len(types)*len(environments) {
-				r.bad = true
-				break
-			}
-			kind := code / len(environments)
-			e.Type, e.Environment, e.Assets = types[kind], environments[code%len(environments)], [2]string{}
-			for i := range moves[kind] {
-				which := r.number()
-				if which >= uint64(len(assets)) {
-					r.bad = true
-					break
-				}
-				e.Assets[i] = assets[which]
-			}
-			if r.bad || !yield(e, nil) {
-				break
-			}
+		blocks := make([]block, r.count()+1) // and where the last one ends
+		before := block{}
+		for i := range blocks[1:] {
+			blocks[i] = block{before.sequence + r.number(), before.offset}
+			before = block{blocks[i].sequence, before.offset + int(min(r.number(), uint64(len(chunk))))}
 		}
-		if r.bad {
+		blocks[len(blocks)-1] = block{math.MaxUint64, before.offset}
+		if r.bad || before.offset != len(r.left) {
 			yield(Entry{}, errChunk)
+			return
 		}
+		for i := range blocks[1:] {
+			if f.Newest {
+				i = len(blocks) - 2 - i
+			}
+			from, to := blocks[i], blocks[i+1]
+			if to.sequence < f.From.Sequence || f.To.Sequence != 0 && from.sequence > f.To.Sequence {
+				continue
+			}
+			if !readBlock(r.left[from.offset:to.offset], from.sequence, assets, f.Newest, yield) {
+				return
+			}
+		}
+	}
+}
+
+// readBlock is readHistory of one block; false ends it.
+func readBlock(b []byte, sequence uint64, assets []string, newest bool, yield func(Entry, error) bool) bool {
+	var list []Entry // backwards
+	r := chunkReader{left: b}
+	e := Entry{Position: events.Position{Sequence: sequence}}
+	for len(r.left) > 0 {
+		r.entry(&e, assets)
+		switch {
+		case r.bad:
+			yield(Entry{}, errChunk)
+			return false
+		case newest:
+			list = append(list, e)
+		case !yield(e, nil):
+			return false
+		}
+	}
+	for _, e := range slices.Backward(list) {
+		if !yield(e, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// entry reads the entry behind e.
+func (r *chunkReader) entry(e *Entry, assets []string) {
+	ahead, index := r.number(), int(r.number())
+	if ahead == 0 {
+		index += e.Position.Index
+	}
+	e.Position.Sequence, e.Position.Index = e.Position.Sequence+ahead, index
+	code := r.number()
+	if code >= uint64(len(types)*len(environments)) {
+		r.left, r.bad = nil, true
+		return
+	}
+	kind := int(code) / len(environments)
+	e.Type, e.Environment, e.Assets = types[kind], environments[int(code)%len(environments)], [2]string{}
+	for i := range moves[kind] {
+		which := r.number()
+		if which >= uint64(len(assets)) {
+			r.left, r.bad = nil, true
+			return
+		}
+		e.Assets[i] = assets[which]
 	}
 }
 

@@ -143,23 +143,13 @@ func (r *reading) history(ctx context.Context, f Filter, yield func(Entry, error
 			yield(Entry{}, fmt.Errorf("read the history of account %s: %w", r.account, err))
 			return
 		}
-		var list []Entry
-		for e, err := range readHistory(chunk) {
+		for e, err := range readHistory(chunk, &f) {
 			if err != nil {
 				yield(Entry{}, fmt.Errorf("read the history of account %s: %w", r.account, err))
 				return
 			}
 			e.Position.Partition = r.at.Partition
-			switch {
-			case !wants(&e):
-			case f.Newest:
-				list = append(list, e)
-			case !yield(e, nil):
-				return
-			}
-		}
-		for _, e := range slices.Backward(list) {
-			if !yield(e, nil) {
+			if wants(&e) && !yield(e, nil) {
 				return
 			}
 		}
