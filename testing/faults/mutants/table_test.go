@@ -25,11 +25,14 @@ const (
 	storage   = "ledger/writer/storage.go"
 	restore   = "ledger/writer/restore.go"
 	walk      = "ledger/writer/walk.go"
+	segment   = "projections/archive/segment.go"
 
 	writerTests = "./ledger/writer"
 	storeTests  = "./events/store"
 	serverTests = "./ledger/server"
 	faultTests  = "./testing/faults"
+
+	archiveTests = "./projections/archive"
 )
 
 // Edits that more than one row makes.
@@ -146,4 +149,9 @@ var table = []mutant{
 	{"take a later try's word for the first", "TestOutcomeStaysUnknown", "./ledger/client", []edit{{"ledger/client/client.go", "case unknown == nil, refused != nil && refused.Code != events.Unavailable:", "default:"}}},
 	{"decide before what is due", "TestMidnight", writerTests, []edit{{group, "	if !w.meetDue(p, req.Account) {\n		return\n	}\n", ""}}},
 	{"forget what was evicted", "TestReceiptLimitShortensTheHorizon", writerTests, []edit{{receipts, "	a.forgotten = max(a.forgotten, at)\n", ""}}},
+	{"believe a file of the archive", "TestDamageIsMadeAgain", archiveTests, []edit{
+		{segment, "crc32.Checksum(b, castagnoli) != k.sum", "len(b) != int(k.length)"},
+		{segment, "store.Hash(sum.Sum(nil)) != s.Content", "len(sum.Sum(nil)) != len(s.Content)"},
+	}},
+	{"keep the archive of another log", "TestAnotherLog", archiveTests, []edit{{"projections/archive/files.go", "return err == nil && store.ChainAt(c) == at, err", "return err == nil && c.Sequence == at.Sequence, err"}}},
 }
