@@ -38,13 +38,9 @@ type parts struct {
 func (s *Server) openParts(streams []jetstream.StreamConfig) (err error) {
 	p := &s.parts
 	p.views = projections.NewViews(s.tail, partition, s.cfg.Logger)
-	p.archive, err = archive.Open(archive.Config{
-		Tail: s.tail, Partition: partition, Dir: s.dir.archiveDir(), Logger: s.cfg.Logger, Known: p.views.Known,
-	})
-	if err != nil {
+	if err := s.openArchive(); err != nil {
 		return err
 	}
-	p.views.Past = p.archive.Past
 	feedConn, wire, err := s.nats.ConnectFeed("keyledger feed")
 	if err != nil {
 		return err

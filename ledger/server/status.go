@@ -46,9 +46,3 @@ func (s *Server) status(_ context.Context, account string, body []byte) (any, ev
 		Webhooks:    s.parts.hooks.Stats(), Access: s.parts.access.Stats(),
 	}, end.Position(), nil
 }
-
-// archiveStatus says how far the archive is.
-func (s *Server) archiveStatus() projections.Status {
-	place := s.parts.archive.Applied()
-	return projections.StatusAt("archive", place, s.tail.End(), "") // asked for after it, the end is not behind
-}

@@ -30,10 +30,11 @@ type Verification struct {
 }
 
 // Verify checks the ledger in a data directory on which no server runs: every commit as
-// it lies on the disk, then whose log it is, what its witnesses saw, and every event of the
-// feed. It does not take the partition over and adds nothing to the log, and where a commit
-// is bad it changes nothing at all. It calls each for every commit. Of cfg it uses DataDir, SealKey and
-// Logger.
+// it lies on the disk, then whose log it is, what its witnesses saw, every event of the feed
+// and every file of the archive, of which those that are damaged are removed: they are made
+// again from the log. It does not take the partition over and adds nothing to the log, and
+// where a commit is bad it changes nothing at all. It calls each for every commit. Of cfg it
+// uses DataDir, SealKey and Logger.
 //
 // What it finds it says in the words in which a start refuses: *store.DamageError,
 // ErrLoss and the rest.
@@ -57,7 +58,10 @@ func Verify(ctx context.Context, cfg Config, each func(*store.Commit) error) (fo
 	if err := s.openStore(); err != nil {
 		return nil, err
 	}
-	return found, s.verifyWitnesses(ctx, found)
+	if err := s.verifyWitnesses(ctx, found); err != nil {
+		return found, err
+	}
+	return found, s.verifyArchive(ctx)
 }
 
 // openStore starts NATS for nobody else: on a port and for an operator that nobody knows.

@@ -59,8 +59,8 @@ func TestHistoryIsTheLog(t *testing.T) {
 	if most := 3*(testFan-1) + 3; len(live) > most {
 		t.Errorf("%d events lie in %d files", h.chain.Ordinal, len(live))
 	}
-	if err := a.Verify(t.Context()); err != nil {
-		t.Error(err)
+	if n, err := a.Verify(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d files are damaged, %v", n, err)
 	}
 }
 
@@ -184,7 +184,9 @@ func (h *bench) remade(t *testing.T, dir string, want map[string]string) string 
 			i++
 		}
 	}
-	a.Verify(t.Context()) // what no read came upon
+	if _, err := a.Verify(t.Context()); err != nil { // what no read came upon
+		t.Fatal(err)
+	}
 	h.reach(a)
 	h.check(a)
 	stop()

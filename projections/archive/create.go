@@ -68,16 +68,24 @@ type creation struct {
 func create(dir string, f footer, step func(string) error) (c *creation, err error) {
 	f.Magic = [4]byte{'K', 'L', 'A', formatVersion}
 	c = &creation{footer: f, path: filepath.Join(dir, segmentName(f.Level, f.Number)), sum: sha256.New(), step: step}
-	if c.file, err = os.Create(c.path + suffixTemp); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil { // somebody may have removed it meanwhile
 		return nil, err
 	}
-	if c.index, err = os.Create(c.path + ".index" + suffixTemp); err != nil {
+	if c.file, err = createFile(c.path + suffixTemp); err != nil {
+		return nil, err
+	}
+	if c.index, err = createFile(c.path + ".index" + suffixTemp); err != nil {
 		c.discard()
 		return nil, err
 	}
 	c.out = bufio.NewWriterSize(io.MultiWriter(c.file, c.sum), 64<<10)
 	c.pages = bufio.NewWriterSize(c.index, 64<<10)
 	return c, nil
+}
+
+// createFile makes a file, or an empty one of what is left there.
+func createFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 }
 
 // discard closes what is open. The files go at the next start, or are written over.
