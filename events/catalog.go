@@ -99,8 +99,7 @@ func (k *Kind) CloudEventType() string { return k.cloudEventType }
 // Code codes the event in its stored form. Reading an unknown type or version sets an
 // error: a record is never skipped silently.
 func (e *Event) Code(c *Coder) {
-	c.Word(&e.Type)
-	kind := byName[e.Type]
+	kind := c.kind(&e.Type)
 	if kind == nil {
 		c.fail("unknown event type %q", e.Type)
 		return
@@ -120,17 +119,30 @@ func (e *Event) Code(c *Coder) {
 	c.Nested(e.Data)
 }
 
+// kind codes the name of a type of event and returns its line, nil where there is none.
+func (c *Coder) kind(name *string) *Kind {
+	if !c.reading {
+		c.String(name)
+		return byName[*name]
+	}
+	b := c.take()
+	w := findWord(b)
+	if *name = w.text; w.kind == nil {
+		*name = string(b)
+	}
+	return w.kind
+}
+
 // Nested codes d behind its length, so that what reads it may be older or newer than what
 // wrote it. Most payloads are shorter than 128 bytes … 16 KiB: two bytes are kept for the
 // length and moved only where that is wrong.
 func (c *Coder) Nested(d Data) {
 	if c.reading {
 		c.more() // the length always stands here
-		payload := c.take()
-		behind := c.buf
-		c.buf = payload
+		payload, end := c.take(), c.end
+		c.at, c.end = c.at-len(payload), c.at
 		d.Code(c) // what it leaves a later version added
-		c.buf = behind
+		c.at, c.end = c.end, end
 		return
 	}
 	const room = 2

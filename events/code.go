@@ -15,7 +15,8 @@ var ErrShort = errors.New("stored value is cut short")
 // the bytes at a field leaves it and those behind it zero, so old records stay
 // readable. A Coder that met an error does nothing more; Err tells it.
 type Coder struct {
-	buf     []byte
+	buf     []byte // written so far, or all there is to read
+	at, end int    // what is left to read of buf; numbers, since a slice is dear to move
 	reading bool
 	err     error
 
@@ -29,10 +30,15 @@ type Coder struct {
 func NewWriter(b []byte) *Coder { return &Coder{buf: b} }
 
 // NewReader returns a Coder that reads b. It keeps no part of b.
-func NewReader(b []byte) *Coder { return &Coder{buf: b, reading: true} }
+func NewReader(b []byte) *Coder { return &Coder{buf: b, end: len(b), reading: true} }
 
 // Bytes returns what was written, or what is left to read.
-func (c *Coder) Bytes() []byte { return c.buf }
+func (c *Coder) Bytes() []byte {
+	if c.reading {
+		return c.buf[c.at:c.end]
+	}
+	return c.buf
+}
 
 // Reset makes c a writer that appends to b.
 func (c *Coder) Reset(b []byte) { *c = Coder{buf: b} }
@@ -49,15 +55,27 @@ func (c *Coder) Uint(p *uint64) {
 		c.buf = binary.AppendUvarint(c.buf, *p)
 		return
 	}
-	if c.err != nil || len(c.buf) == 0 {
-		return
+	if v, ok := c.varint(); ok {
+		*p = v
 	}
-	v, n := binary.Uvarint(c.buf)
+}
+
+// varint reads a number, false where there is none.
+func (c *Coder) varint() (uint64, bool) {
+	if c.err != nil || c.at == c.end {
+		return 0, false
+	}
+	if first := c.buf[c.at]; first < 0x80 { // most numbers are small
+		c.at++
+		return uint64(first), true
+	}
+	v, n := binary.Uvarint(c.buf[c.at:c.end])
 	if n <= 0 {
 		c.err = ErrShort
-		return
+		return 0, false
 	}
-	*p, c.buf = v, c.buf[n:]
+	c.at += n
+	return v, true
 }
 
 // Int codes a signed number.
@@ -66,21 +84,15 @@ func (c *Coder) Int(p *int64) {
 		c.buf = binary.AppendVarint(c.buf, *p)
 		return
 	}
-	if c.err != nil || len(c.buf) == 0 {
-		return
+	if v, ok := c.varint(); ok {
+		*p = int64(v>>1) ^ -int64(v&1) // zigzag, as binary.AppendVarint has it
 	}
-	v, n := binary.Varint(c.buf)
-	if n <= 0 {
-		c.err = ErrShort
-		return
-	}
-	*p, c.buf = v, c.buf[n:]
 }
 
 // more refuses the end of the bytes where no later version could have added a field: in
 // the middle of a list, between a flag and what it announces.
 func (c *Coder) more() {
-	if c.reading && c.err == nil && len(c.buf) == 0 {
+	if c.reading && c.err == nil && c.at == c.end {
 		c.err = ErrShort
 	}
 }
@@ -114,16 +126,16 @@ func (c *Coder) Bool(p *bool) {
 
 // take returns the next length-prefixed piece when reading.
 func (c *Coder) take() []byte {
-	if c.err != nil || len(c.buf) == 0 {
+	n, ok := c.varint()
+	if !ok {
 		return nil
 	}
-	n, w := binary.Uvarint(c.buf)
-	if w <= 0 || n > uint64(len(c.buf)-w) {
+	if n > uint64(c.end-c.at) {
 		c.err = ErrShort
 		return nil
 	}
-	piece := c.buf[w : w+int(n)]
-	c.buf = c.buf[w+int(n):]
+	piece := c.buf[c.at : c.at+int(n)]
+	c.at += int(n)
 	return piece
 }
 
@@ -160,28 +172,12 @@ func (c *Coder) Word(p *string) {
 		return
 	}
 	b := c.take()
-	word, ok := words[string(b)]
-	if !ok {
-		word = c.shared(b)
+	if w := findWord(b); w.text != "" || len(b) == 0 {
+		*p = w.text
+	} else {
+		*p = c.shared(b)
 	}
-	*p = word
 }
-
-// words are the usual values of strings that Word codes, types of events among them.
-var words = func() map[string]string {
-	m := map[string]string{}
-	for _, w := range []string{
-		"", Test, Live, Read, Write, Active, Standard, CurrentSecret, string(OK), Paid, Promotional,
-		"authorize", "credit.debit", "credit.grant", "key.create", "operator",
-		OldSecret, AllowanceGrant, OverdraftGrant, Credits, Fiat, Crypto, Any, Day, Month, "UTC",
-	} {
-		m[w] = w
-	}
-	for i := range Catalog {
-		m[Catalog[i].Name] = Catalog[i].Name
-	}
-	return m
-}()
 
 // Blob codes bytes; none and empty are the same.
 func (c *Coder) Blob(p *[]byte) {
@@ -203,22 +199,22 @@ func (c *Coder) Fixed(p []byte) {
 		c.buf = append(c.buf, p...)
 		return
 	}
-	if c.err != nil || len(c.buf) == 0 {
+	if c.err != nil || c.at == c.end {
 		return
 	}
-	if len(c.buf) < len(p) {
+	if c.end-c.at < len(p) {
 		c.err = ErrShort
 		return
 	}
-	copy(p, c.buf)
-	c.buf = c.buf[len(p):]
+	copy(p, c.buf[c.at:])
+	c.at += len(p)
 }
 
 // Len codes a count of things and refuses one that the bytes left cannot hold.
 func (c *Coder) Len(n int) int {
 	v := uint64(n)
 	c.Uint(&v)
-	if c.reading && v > uint64(len(c.buf)) {
+	if c.reading && v > uint64(c.end-c.at) {
 		if c.err == nil {
 			c.err = ErrShort
 		}

@@ -127,8 +127,8 @@ func (c *Commit) Each(f func(*events.CloudEvent) error) error {
 	return nil
 }
 
-// code codes an entry.
-func (e *Entry) code(c *events.Coder) {
+// code codes an entry. Its events, when read, are taken of a list that the commit shares.
+func (e *Entry) code(c *events.Coder, room *[]events.Event) {
 	c.Fixed(e.CommandID[:])
 	c.Bool(&e.Receipt)
 	if e.Receipt {
@@ -140,12 +140,26 @@ func (e *Entry) code(c *events.Coder) {
 	c.Word((*string)(&e.Outcome))
 	n := c.Len(len(e.Events))
 	if c.Reading() {
-		e.Events = make([]events.Event, n)
+		e.Events = takeEvents(room, n)
 	}
 	for i := range e.Events {
 		e.Events[i].Code(c)
 	}
 }
+
+// takeEvents takes n events of a list, or of a new one where it has too few.
+func takeEvents(room *[]events.Event, n int) []events.Event {
+	if n > len(*room) {
+		*room = make([]events.Event, max(n, eventsAtOnce))
+	}
+	taken := (*room)[:n:n]
+	*room = (*room)[n:]
+	return taken
+}
+
+// eventsAtOnce is how many events memory is made for once a commit has more of them than
+// entries.
+const eventsAtOnce = 16
 
 // AppendEntry appends e in its stored form. It panics on an event that the catalog does
 // not have: once in the log, no reader could get past it.
@@ -153,7 +167,7 @@ func AppendEntry(b []byte, e *Entry) []byte {
 	w := coders.Get().(*events.Coder)
 	defer coders.Put(w)
 	w.Reset(b)
-	e.code(w)
+	e.code(w, nil)
 	if w.Err() != nil {
 		panic(fmt.Sprintf("encode entry of %s %s: %v", e.Command, e.CommandID, w.Err()))
 	}
@@ -220,8 +234,9 @@ func Decode(b []byte) (*Commit, error) {
 	c.header(r)
 	c.Sequence = c.PrevSequence + 1
 	c.Entries = make([]Entry, r.Len(0))
+	room := make([]events.Event, len(c.Entries)) // most entries have one
 	for i := range c.Entries {
-		c.Entries[i].code(r)
+		c.Entries[i].code(r, &room)
 		if r.Err() != nil {
 			return nil, fmt.Errorf("entry %d: %w", i, r.Err())
 		}
