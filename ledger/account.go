@@ -3,7 +3,6 @@ package ledger
 import (
 	"slices"
 	"strings"
-	"unique"
 
 	"github.com/keyledger/keyledger/events"
 )
@@ -259,14 +258,14 @@ func (c *SetPlan) Decide(in *Input) (Decision, *events.Error) {
 }
 
 func (st *State) evolveAccount(d *events.Account) {
-	a := st.accounts[d.ID]
+	a := st.account(d.ID)
 	if a == nil {
 		a = &Account{Account: events.Account{ID: strings.Clone(d.ID)}} // it may be part of a larger one
 		st.addAccount(a)
 	}
 	id := a.ID
 	a.Account = *d
-	a.ID, a.Status = id, unique.Make(d.Status).Value()
+	a.ID, a.Status = id, events.Shared(d.Status)
 }
 
 // sortedUnique returns a sorted copy without repetitions, never nil.

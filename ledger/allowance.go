@@ -113,11 +113,11 @@ func (in *Input) allowanceEvent(b *balance, place balanceID, amount, spent int64
 }
 
 func (st *State) evolveReplenished(account string, d *events.Replenished) {
-	a := st.accounts[account]
+	a := st.account(account)
 	if a == nil {
 		return
 	}
-	b := a.makeBalance(balanceID{d.Environment, d.Asset})
+	b := st.makeBalance(a, balanceID{d.Environment, d.Asset})
 	b.posted, b.held = d.Balance.Posted, d.Balance.Held
 	b.allowance = nil
 	if d.Amount > 0 || d.Spent > 0 {

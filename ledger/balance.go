@@ -190,10 +190,11 @@ func (a *Account) findBalance(id balanceID) (int, bool) {
 
 // makeBalance returns the balance, which is made where there is none. It stays where it is
 // until the next one is made.
-func (a *Account) makeBalance(id balanceID) *balance {
+func (st *State) makeBalance(a *Account, id balanceID) *balance {
 	i, found := a.findBalance(id)
 	if !found {
-		a.balances = slices.Insert(a.balances, i, balance{id: unique.Make(id)})
+		st.newPlace = shared(st.newPlace, id)
+		a.balances = slices.Insert(a.balances, i, balance{id: st.newPlace})
 	}
 	return &a.balances[i]
 }
@@ -201,11 +202,11 @@ func (a *Account) makeBalance(id balanceID) *balance {
 // moved folds a movement of money: what was drawn, what was added, and the balance after
 // it. Fresh says that what was added is newer than what has the same terms.
 func (st *State) moved(account string, after *events.Balance, drawn, added []events.Draw, fresh bool) {
-	a := st.accounts[account]
+	a := st.account(account)
 	if a == nil {
 		return
 	}
-	b := a.makeBalance(balanceID{after.Environment, after.Asset})
+	b := st.makeBalance(a, balanceID{after.Environment, after.Asset})
 	b.posted, b.held = after.Posted, after.Held
 	for i := range drawn {
 		b.evolveDrawn(&drawn[i])

@@ -255,7 +255,7 @@ func (st *State) evolveGranted(account string, d *events.Granted) {
 	}
 	st.moved(account, &d.Balance, nil, added, true)
 	id, err := ulid.ParseStrict(strings.TrimPrefix(d.ID, grantIDPrefix))
-	if a := st.accounts[account]; a != nil && err == nil {
+	if a := st.account(account); a != nil && err == nil {
 		if at, used := slices.BinarySearchFunc(a.grantIDs, id, ulid.ULID.Compare); !used {
 			a.grantIDs = slices.Insert(a.grantIDs, at, id)
 		}

@@ -144,7 +144,7 @@ func (c *DisableEndpoint) Decide(in *Input) (Decision, *events.Error) {
 }
 
 func (st *State) evolveEndpoint(d *events.Endpoint) {
-	a := st.accounts[d.Account]
+	a := st.account(d.Account)
 	if a == nil {
 		return
 	}

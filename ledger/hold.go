@@ -285,7 +285,7 @@ func appendHeld(b []byte, d *events.Held) ([]byte, error) {
 }
 
 func (st *State) evolveHeld(account string, d *events.Held) {
-	a := st.accounts[account]
+	a := st.account(account)
 	id, err := ulid.ParseStrict(d.ID[min(len(holdIDPrefix), len(d.ID)):])
 	if a == nil || err != nil {
 		return

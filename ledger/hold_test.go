@@ -258,7 +258,7 @@ func TestEndOfAHold(t *testing.T) {
 			held := total(c.reserved)
 			place := balanceID{events.Test, "credits"}
 			a := &Account{Account: events.Account{ID: "acme"}}
-			b := a.makeBalance(place)
+			b := NewState().makeBalance(a, place)
 			b.posted, b.held, b.allowance = c.available+held, held, c.allowance
 			h := &hold{id: idOf(9), place: place, amount: held, expiresAt: now, reserved: c.reserved}
 			d := h.end(&Input{Account: a, AccountID: "acme", Time: now}, now, events.Released, "hold.released")[0].Data.(*events.Held)

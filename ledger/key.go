@@ -332,7 +332,7 @@ func (in *Input) spendingKey(id, environment, asset string) (string, *events.Err
 
 func (st *State) evolveKey(d *events.Key, eventType string) {
 	id, err := ParseKeyID(d.ID)
-	a := st.accounts[d.Account]
+	a := st.account(d.Account)
 	if err != nil || a == nil {
 		return
 	}
@@ -340,7 +340,7 @@ func (st *State) evolveKey(d *events.Key, eventType string) {
 	expired := eventType == "key.expired"
 	var before events.Time
 	if k == nil {
-		k = &Key{id: d.ID, account: a}
+		k = &Key{id: d.ID, account: a, words: st.newWords}
 		st.addKey(id, k)
 		a.live++
 	} else {
@@ -352,6 +352,7 @@ func (st *State) evolveKey(d *events.Key, eventType string) {
 		before = k.next(st.notices())
 	}
 	k.set(d, expired)
+	st.newWords = k.words
 	st.addForeign(k)
 	if d.Status == events.Revoked {
 		k.spent = nil // nothing pays with it any more

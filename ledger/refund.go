@@ -152,7 +152,7 @@ func (a *Account) refunded(debit ulid.ULID) int64 {
 func (st *State) evolveRefunded(account string, d *events.Refunded) {
 	st.moved(account, &d.Balance, nil, d.Returned, false)
 	id, err := ulid.ParseStrict(strings.TrimPrefix(d.Debit, debitIDPrefix))
-	a := st.accounts[account]
+	a := st.account(account)
 	if err != nil || a == nil {
 		return
 	}

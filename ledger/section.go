@@ -125,7 +125,7 @@ func (s *section) write(a *Account) {
 // read codes into a, which is empty.
 func (s *section) read(a *Account) {
 	s.data(&a.Account)
-	a.Status = unique.Make(a.Status).Value()
+	a.Status = events.Shared(a.Status)
 	a.keys = make([]*Key, s.Len(0))
 	for i := range a.keys {
 		var d events.Key

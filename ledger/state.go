@@ -25,6 +25,13 @@ type State struct {
 	foreign  map[[32]byte]*Key // imported keys, for ever, by the hash of the secret they came with
 	turns    turns             // which account has something due, and when
 
+	// What the last event was about: most are of the same account as the one before, and
+	// most new keys and balances are like the one made before. So they are mostly not
+	// looked up.
+	last     *Account
+	newWords unique.Handle[keyWords]
+	newPlace unique.Handle[balanceID]
+
 	// Notices is how long before a key's expiry key.expiring tells of it, as CheckNotices
 	// takes it. Nil: DefaultNotices; empty: never. It is set before anything is folded.
 	Notices []time.Duration
@@ -130,7 +137,7 @@ func (k *Key) data() *events.Key {
 // set takes over an event's data. It keeps the strings and lists of it, which nobody
 // writes to.
 func (k *Key) set(d *events.Key, expired bool) {
-	k.words = unique.Make(keyWords{
+	k.words = shared(k.words, keyWords{
 		environment: d.Environment, kind: d.Kind, status: d.Status, assetClass: d.AssetClass, readOnly: d.ReadOnly,
 		expired: expired,
 	})
@@ -147,7 +154,8 @@ func (k *Key) set(d *events.Key, expired bool) {
 	}
 	k.more = nil
 	if m.publicKey != nil || m.foreign != nil || m.hasOldHash || m.rotatedAt != 0 || m.oldUntil != 0 || m.expirySetAt != 0 || m.notice != 0 {
-		k.more = &m
+		more := m // on the heap, which m is not
+		k.more = &more
 	}
 }
 
@@ -200,6 +208,23 @@ func (st *State) AccountAt(i int) string { return st.order[i].ID }
 
 // Keys returns how many keys there are, revoked ones included.
 func (st *State) Keys() int { return len(st.keys) }
+
+// account returns the account with an id, nil for none.
+func (st *State) account(id string) *Account {
+	if st.last == nil || st.last.ID != id {
+		st.last = st.accounts[id]
+	}
+	return st.last
+}
+
+// shared returns the handle of a value: guess, where that is it, since making one costs
+// more than a look.
+func shared[T comparable](guess unique.Handle[T], value T) unique.Handle[T] {
+	if guess != (unique.Handle[T]{}) && guess.Value() == value {
+		return guess
+	}
+	return unique.Make(value)
+}
 
 // addAccount puts in an account that is new.
 func (st *State) addAccount(a *Account) {
