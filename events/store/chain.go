@@ -41,10 +41,15 @@ type Chain struct {
 // Check decodes the next message and moves the chain over it. A *DamageError leaves the
 // chain where it was.
 func (c *Chain) Check(sequence uint64, data []byte) (*Commit, error) {
+	commit, err := Decode(data)
+	return c.follow(sequence, commit, err)
+}
+
+// follow is Check of a message that was decoded before, with what came of that.
+func (c *Chain) follow(sequence uint64, commit *Commit, err error) (*Commit, error) {
 	if sequence != c.Sequence+1 {
 		return nil, c.damaged(c.Sequence+1, "message missing: the next one there is has sequence %d", sequence)
 	}
-	commit, err := Decode(data)
 	if err != nil {
 		return nil, &DamageError{Partition: c.Partition, Sequence: sequence, Reason: err.Error(), Newer: errors.Is(err, errNewer)}
 	}

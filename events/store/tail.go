@@ -115,22 +115,6 @@ func (t *Tail) Follow(ctx context.Context, from Chain, f func(*Commit) error) er
 	}
 }
 
-// ReadChecked reads the commits after chain up to sequence end, checks each and moves
-// chain over it. A message that should be there and is not is a *DamageError too.
-func ReadChecked(ctx context.Context, log Log, chain *Chain, end uint64, f func(*Commit) error) error {
-	err := log.Read(ctx, chain.Sequence+1, end, func(sequence uint64, data []byte) error {
-		commit, err := chain.Check(sequence, data)
-		if err != nil {
-			return err
-		}
-		return f(commit)
-	})
-	if err == nil && ctx.Err() == nil && chain.Sequence < end {
-		return chain.damaged(chain.Sequence+1, "message missing: the log goes on to %d", end)
-	}
-	return err
-}
-
 // Commit returns one acknowledged commit, from memory if it is still there, or
 // ErrNoMessage. Read from the log, its own hash and its sequence are checked, not what
 // came before it.
