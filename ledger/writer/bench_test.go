@@ -165,6 +165,7 @@ func (l *replayLog) replay() {
 	for l.b.Loop() {
 		w := New(Config{Log: &l.log, Tail: store.NewTail(&l.log, 0)})
 		w.state, w.receipts = ledger.NewState(), newReceipts(1<<20)
+		w.receipts.dropIndex()
 		at := store.Chain{}
 		if err := store.ReadChecked(l.b.Context(), &l.log, &at, l.chain.Sequence, func(c *store.Commit) error {
 			w.fold(c)
@@ -172,6 +173,7 @@ func (l *replayLog) replay() {
 		}); err != nil {
 			l.b.Fatal(err)
 		}
+		w.receipts.makeIndex()
 	}
 	l.b.ReportMetric(float64(l.chain.Ordinal)*float64(l.b.N)/l.b.Elapsed().Seconds(), "events/s")
 }

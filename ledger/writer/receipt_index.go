@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"math"
+	"math/bits"
 
 	"github.com/oklog/ulid/v2"
 
@@ -90,6 +91,22 @@ type index struct {
 	base  uint32 // largest power of two that is not above count
 }
 
+// off says that there is no index.
+func (x *index) off() bool { return x.count == 0 }
+
+// indexOf makes the index of all slots that are taken, which are held.
+func indexOf(s *slab, held uint32) index {
+	x := index{seed: maphash.MakeSeed(), count: max(bucketsPerSlot*held, 1)}
+	x.base = 1 << (bits.Len32(x.count) - 1)
+	x.heads.reach(x.count - 1)
+	for n := uint32(1); n <= s.used; n++ {
+		if s.at(n).account != 0 {
+			x.put(s, n)
+		}
+	}
+	return x
+}
+
 func newIndex() index {
 	x := index{seed: maphash.MakeSeed(), count: 1, base: 1}
 	x.heads.reach(0)
@@ -128,6 +145,11 @@ func (x *index) add(s *slab, n, held uint32) {
 	for x.count < bucketsPerSlot*held {
 		x.split(s)
 	}
+	x.put(s, n)
+}
+
+// put makes slot n the first of its bucket.
+func (x *index) put(s *slab, n uint32) {
 	added := s.at(n)
 	head := x.bucket(x.hash(added.account, added.id))
 	added.chain, *head = *head, n

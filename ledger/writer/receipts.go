@@ -79,6 +79,14 @@ func newReceipts(limit int) *receipts {
 	return &receipts{limit: uint32(min(max(limit, 1), 1<<30)), index: newIndex(), holders: newHolders(), cursor: 1}
 }
 
+// dropIndex ends the index: nobody may ask for a receipt until makeIndex was called. While
+// a snapshot is read and the log is replayed nobody does.
+func (r *receipts) dropIndex() { r.index = index{} }
+
+// makeIndex makes the index of all that is held at once, for much less than one costs that
+// grows with each receipt.
+func (r *receipts) makeIndex() { r.index = indexOf(&r.slots, r.held) }
+
 // find returns the receipt of an id.
 func (r *receipts) find(account string, id ulid.ULID) (receipt, bool) {
 	n := r.number(account)
@@ -117,7 +125,9 @@ func (r *receipts) put(account string, s *slot) {
 	r.resize(n, a.count+1)
 	r.held++
 	r.committed = max(r.committed, s.at())
-	r.index.add(&r.slots, added, r.held)
+	if !r.index.off() {
+		r.index.add(&r.slots, added, r.held)
+	}
 }
 
 // forget drops the oldest receipt of an account and moves its mark.
@@ -130,7 +140,9 @@ func (r *receipts) forget(n uint32) {
 	if r.reading == oldest {
 		r.reading = 0
 	}
-	r.index.remove(&r.slots, oldest)
+	if !r.index.off() {
+		r.index.remove(&r.slots, oldest)
+	}
 	r.slots.give(oldest)
 	r.resize(n, a.count-1)
 	r.held--

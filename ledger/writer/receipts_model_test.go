@@ -64,7 +64,8 @@ func (m *rememberer) forgotten(t *rapid.T, known map[accountID]bool) map[string]
 
 // Whatever is added, when, and however little the budget is: an id that was ever added is
 // known with its place, or refused. Only the account with the most loses receipts before
-// their time. Now and then the store goes through its stored form, which changes nothing.
+// their time. Now and then the store goes through its stored form, which changes nothing,
+// or takes receipts in without an index.
 func TestReceiptsAgainstANaiveModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(1, 40).Draw(t, "limit")
@@ -103,6 +104,22 @@ func TestReceiptsAgainstANaiveModel(t *testing.T) {
 			func() { r.forgetOld(now) },
 			func() { r.forgetOld(now + 26*3600_000) }, // by a clock that is then set back
 			func() { r = restored(t, r, limit) },
+			func() { // a replay, which makes the index at its end
+				r.dropIndex()
+				for range rapid.IntRange(0, 60).Draw(t, "replayed") {
+					serial++
+					name, id := account.Draw(t, "account"), idAt(now, serial)
+					var e store.Entry
+					e.Account, e.CommandID = name, id
+					binary.LittleEndian.PutUint64(e.InputHash[:], serial)
+					key := accountID{name, id}
+					m.added[key] = receipt{input: serial, sequence: serial / 3, entry: int32(serial % 3)}
+					m.lists[name] = append(m.lists[name], key)
+					r.add(&e, now, serial/3, int(serial%3))
+				}
+				r.forgetOld(now)
+				r.makeIndex()
+			},
 		}
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
 			steps[max(rapid.IntRange(-8, len(steps)-1).Draw(t, "step"), 0)]()

@@ -45,7 +45,8 @@ func SnapshotWitnesses(list []store.Snapshot) []Witness {
 
 // restore sets state and receipts to the newest snapshot that is whole and stands on the
 // log, and returns the place in the log that the replay goes on from. Without one that
-// is the log's beginning. Nothing of a snapshot that is not whole is ever used.
+// is the log's beginning. Nothing of a snapshot that is not whole is ever used. The
+// receipts have no index yet.
 func (w *Writer) restore(ctx context.Context, list []store.Snapshot) store.Chain {
 	w.state, w.receipts = nil, nil // room for the new ones
 	for i := range list {
@@ -67,6 +68,7 @@ func (w *Writer) restore(ctx context.Context, list []store.Snapshot) store.Chain
 		return l.base
 	}
 	w.state, w.receipts, w.stamps = w.newState(), newReceipts(w.cfg.MaxReceipts), nil
+	w.receipts.dropIndex()
 	w.snapshots.from = store.Chain{}
 	return store.Chain{Partition: w.cfg.Partition}
 }

@@ -117,12 +117,14 @@ type snapshotReader struct {
 	count  uint64 // accounts
 }
 
-// newSnapshotReader reads into a state, which is empty.
+// newSnapshotReader reads into a state, which is empty, and into receipts without an index.
 func newSnapshotReader(st *ledger.State, maxReceipts int, accept func(store.Chain) error) *snapshotReader {
-	return &snapshotReader{
+	r := &snapshotReader{
 		loaded: loaded{state: st, receipts: newReceipts(maxReceipts), stamps: map[string]uint64{}},
 		accept: accept, sum: sha256.New(),
 	}
+	r.receipts.dropIndex()
+	return r
 }
 
 // feed reads more bytes.

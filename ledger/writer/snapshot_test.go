@@ -97,6 +97,7 @@ func readAll(t rapidOrTest, w *Writer) store.Chain {
 	if err := store.ReadChecked(ctx, w.cfg.Log, &chain, last, func(c *store.Commit) error { w.fold(c); return nil }); err != nil {
 		t.Fatalf("%v", err)
 	}
+	w.receipts.makeIndex()
 	if base.Sequence == 0 {
 		return store.Chain{}
 	}

@@ -76,6 +76,7 @@ func (w *Writer) takeover(ctx context.Context, lost []*group) error {
 		}
 		pause = min(2*pause, takeoverPauseMax)
 	}
+	w.receipts.makeIndex()
 	w.room.readOnly.Store(false)
 	w.log.Info("the state is that of the log", "replayed_from", base.Position().String(),
 		"commits", chain.Sequence-base.Sequence, "took_ms", time.Since(began).Milliseconds())
