@@ -6,7 +6,7 @@ BENCH  ?=     # of a benchmark: make bench BENCH='-in-flight 256 -workloads debi
 ROUNDS ?= 100 # how often each fault happens in make faults
 FUZZ   ?= 30s # how long each fuzz target runs in make fuzz
 
-.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race bench bench-peers bench-scale bench-live faults fuzz mutants clean
+.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race bench bench-peers bench-scale bench-rebuild bench-live faults fuzz mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | \
@@ -61,6 +61,9 @@ bench-peers: ## the same debit in PostgreSQL 15, Redis 7 and keyledger; as root 
 
 bench-scale: ## a million accounts with a key each: memory, replay, start
 	$(GO) run ./testing/bench scale $(BENCH)
+
+bench-rebuild: ## state, views and feed made again from a log
+	$(GO) run ./testing/bench rebuild $(BENCH)
 
 bench-live: ## debits with everything on, and how soon they are visible
 	$(GO) run ./testing/bench live $(BENCH)

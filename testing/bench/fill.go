@@ -14,6 +14,7 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 	"github.com/oklog/ulid/v2"
 
 	"github.com/keyledger/keyledger/cmd/keyledger/load"
@@ -35,7 +36,9 @@ const (
 // openedStore is a keyledger's streams, without a keyledger.
 type openedStore struct {
 	server *natsserver.Server
+	user   nkeys.KeyPair
 	conn   *nats.Conn
+	js     jetstream.JetStream
 	log    *store.JetStream
 	took   time.Duration // until JetStream had recovered all streams
 }
@@ -49,7 +52,7 @@ func openStore(ctx context.Context, dir string) (*openedStore, error) {
 		return nil, err
 	}
 	begin := time.Now()
-	s := &openedStore{}
+	s := &openedStore{user: user}
 	s.server, err = natsserver.NewServer(&natsserver.Options{
 		ServerName: "keyledger", DontListen: true, MaxPayload: 1 << 20, NoSigs: true, NoLog: true,
 		Accounts: []*natsserver.Account{account}, Nkeys: []*natsserver.NkeyUser{{Nkey: public, Account: account}},
@@ -65,20 +68,28 @@ func openStore(ctx context.Context, dir string) (*openedStore, error) {
 	}
 	s.took = time.Since(begin)
 	if err == nil {
-		s.conn, err = nats.Connect("", nats.InProcessServer(s.server), nats.Nkey(public, user.Sign))
-	}
-	var js jetstream.JetStream
-	if err == nil {
-		js, err = jetstream.New(s.conn)
+		s.conn, err = s.connect(s.server)
 	}
 	if err == nil {
-		s.log, err = store.OpenJetStream(ctx, js, 0)
+		s.js, err = jetstream.New(s.conn)
+	}
+	if err == nil {
+		s.log, err = store.OpenJetStream(ctx, s.js, 0)
 	}
 	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("open the streams in %s: %w", dir, err)
 	}
 	return s, nil
+}
+
+// connect makes a connection inside this process.
+func (s *openedStore) connect(to nats.InProcessConnProvider, options ...nats.Option) (*nats.Conn, error) {
+	public, err := s.user.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	return nats.Connect("", append(options, nats.InProcessServer(to), nats.Nkey(public, s.user.Sign))...)
 }
 
 func (s *openedStore) close() {

@@ -10,7 +10,8 @@
 // acknowledged, or the exit code is 1.
 //
 // "bench peers" measures the same debit in PostgreSQL and Redis, "bench scale" a ledger
-// with many accounts, "bench live" debits with everything on and how soon they are visible.
+// with many accounts, "bench live" debits with everything on and how soon they are visible,
+// "bench rebuild" how fast what is derived is made again from the log.
 package main
 
 import (
@@ -26,10 +27,11 @@ import (
 // verbs are what this program does; without one it compares workloads. The indented
 // ones it starts itself, as processes of their own.
 var verbs = map[string]func(context.Context, []string) error{
-	"":      benchWorkloads,
-	"peers": benchPeers,
-	"scale": benchScale,
-	"live":  benchLive,
+	"":        benchWorkloads,
+	"peers":   benchPeers,
+	"scale":   benchScale,
+	"live":    benchLive,
+	"rebuild": benchRebuild,
 
 	"echo":   serveEcho,
 	"sink":   serveSink,
@@ -38,6 +40,8 @@ var verbs = map[string]func(context.Context, []string) error{
 	"fill":   runFill,
 	"open":   runOpen,
 	"replay": runReplay,
+	"views":  runViews,
+	"feed":   runFeed,
 }
 
 func main() {

@@ -26,6 +26,7 @@ type replayed struct {
 	OpenSeconds  float64 `json:"open_seconds"` // JetStream's, of the directory
 	Commits      uint64  `json:"commits"`
 	LogicalCores int     `json:"cores_used"`
+	StreamBytes  uint64  `json:"stream_bytes,omitzero"` // of the feed
 }
 
 // runReplay takes a log over as a start without a snapshot does, and prints how long that

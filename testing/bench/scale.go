@@ -156,12 +156,17 @@ func (s *scale) fill(ctx context.Context) error {
 
 // self runs this program on the directory and returns what it prints.
 func (s *scale) self(ctx context.Context, verb string, args ...string) ([]byte, error) {
+	return runSelf(ctx, s.dir, verb, args...)
+}
+
+// runSelf runs this program on a directory and returns what it prints.
+func runSelf(ctx context.Context, dir, verb string, args ...string) ([]byte, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, self, append([]string{verb, "-dir", s.dir}, args...)...)
+	cmd := exec.CommandContext(ctx, self, append([]string{verb, "-dir", dir}, args...)...)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
