@@ -111,14 +111,12 @@ func (r *reading) segment(s *segment, newest bool, wanted func(from, to place) b
 // Filter says which of an account's events a history tells. The zero Filter tells all,
 // oldest first.
 type Filter struct {
-	From   events.Position // events behind it; the zero position is the beginning
-	To     events.Position // up to it, itself included; the zero position is what there is
-	Newest bool            // newest first
-	Types  []string        // types of events, or filters such as credit.*; none: all
-	// Environment and Asset, where they are not empty, are those of a balance that the
-	// event moves.
-	Environment string
-	Asset       string
+	From        events.Position // events behind it; the zero position is the beginning
+	To          events.Position // up to it, itself included; the zero position is what there is
+	Newest      bool            // newest first
+	Types       []string        // types of events, or filters such as credit.*; none: all
+	Environment string          // of the event; "" is any
+	Asset       string          // of a balance that the event moves; "" is any, and none
 }
 
 // History is the events of an account: where they are in the log, and of which type. An
