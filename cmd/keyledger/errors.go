@@ -30,6 +30,7 @@ const (
 	codeFailed      events.Code = "failed"
 	codeInterrupted events.Code = "interrupted"
 	codeLogDamaged  events.Code = "log_damaged"
+	codeExport      events.Code = "export_damaged"
 	codeStorage     events.Code = "storage_failed"
 )
 
@@ -92,6 +93,7 @@ func describe(err error, usage bool) *events.Error {
 	out := &events.Error{Code: codeFailed, Message: err.Error()}
 	var refused *events.Error
 	var damage *store.DamageError
+	var export *store.ExportError
 	switch {
 	case usage:
 		out.Code = events.InvalidArgument
@@ -103,6 +105,9 @@ func describe(err error, usage bool) *events.Error {
 	case errors.As(err, &damage):
 		at := events.Position{Partition: damage.Partition, Sequence: damage.Sequence, Index: events.NoIndex}
 		out.Code, out.Details = codeLogDamaged, map[string]any{"position": at.String()}
+	case errors.As(err, &export):
+		at := events.Position{Partition: export.Partition, Sequence: export.Sequence, Index: events.NoIndex}
+		out.Code, out.Details = codeExport, map[string]any{"position": at.String()}
 	case errors.Is(err, server.ErrStorageFailed):
 		out.Code = codeStorage
 	case errors.Is(err, server.ErrLoss):

@@ -114,6 +114,8 @@ type progress struct {
 	live  bool
 	what  string
 	since time.Time
+	first int // what at was told first
+	begun bool
 	drawn time.Time
 }
 
@@ -126,20 +128,38 @@ func (a *app) newProgress() *progress {
 
 // begin starts a piece of work.
 func (p *progress) begin(what string) {
-	p.what, p.since, p.drawn = what, time.Now(), time.Time{}
+	p.what, p.since, p.begun, p.drawn = what, time.Now(), false, time.Time{}
 }
 
-// at shows that n of total are done; total 0 is not known.
+// at shows that n of total are done, how many a second, and how long the rest will take;
+// total 0 is not known.
 func (p *progress) at(n, total int) {
+	if !p.begun {
+		p.first, p.begun = n, true
+	}
 	if !p.live || time.Since(p.drawn) < progressEvery {
 		return
 	}
 	p.drawn = time.Now()
-	of := ""
+	fmt.Fprintf(p.w, "\r\x1b[K%s: %s", p.what, howFar(n-p.first, n, total, time.Since(p.since)))
+}
+
+// howFar says that n of total are done, of which some were done in the time given.
+func howFar(done, n, total int, took time.Duration) string {
+	text := grouped(int64(n))
 	if total > 0 {
-		of = " of " + grouped(int64(total))
+		text += " of " + grouped(int64(total))
 	}
-	fmt.Fprintf(p.w, "\r\x1b[K%s: %s%s", p.what, grouped(int64(n)), of)
+	if done <= 0 || took < time.Second {
+		return text
+	}
+	rate := float64(done) / took.Seconds()
+	text += fmt.Sprintf(", %s a second", grouped(int64(rate)))
+	if total > n {
+		left := time.Duration(float64(total-n) / rate * float64(time.Second))
+		text += fmt.Sprintf(", %s left", left.Round(time.Second))
+	}
+	return text
 }
 
 // clear takes the line off the screen.

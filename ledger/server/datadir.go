@@ -47,7 +47,8 @@ type dataDir struct {
 }
 
 // openDataDir creates dir if need be (mode 0700), locks it, and makes everything
-// in it durable. It must run before NATS starts.
+// in it durable. It must run before NATS starts. A directory that a restore left
+// unfinished is refused.
 //
 // The lock comes first: NATS takes none of its own, and two servers on one store
 // would overwrite each other's blocks. The sync comes next: a record that kill -9
@@ -57,6 +58,21 @@ type dataDir struct {
 // Errors name the directory. One that another process has locked is refused at
 // once, without waiting.
 func openDataDir(dir string) (*dataDir, error) {
+	d, err := lockDataDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.checkRestored(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	if err := syncTree(d.path, (*os.File).Sync); err != nil {
+		return nil, errors.Join(fmt.Errorf("make data directory %s durable: %w", d.path, err), d.Close())
+	}
+	return d, nil
+}
+
+// lockDataDir creates dir if need be and locks it.
+func lockDataDir(dir string) (*dataDir, error) {
 	if dir == "" {
 		return nil, errors.New("open data directory: no directory given")
 	}
@@ -72,9 +88,6 @@ func openDataDir(dir string) (*dataDir, error) {
 	if !locked {
 		return nil, fmt.Errorf("open data directory %s: another keyledger is running on it (it holds %s); stop that one, or give this one a directory of its own",
 			path, lock.Path())
-	}
-	if err := syncTree(path, (*os.File).Sync); err != nil {
-		return nil, errors.Join(fmt.Errorf("make data directory %s durable: %w", path, err), lock.Close())
 	}
 	return &dataDir{path: path, lock: lock}, nil
 }

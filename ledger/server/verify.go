@@ -64,7 +64,7 @@ func Verify(ctx context.Context, cfg Config, each func(*store.Commit) error) (fo
 	return found, s.verifyArchive(ctx)
 }
 
-// openStore starts NATS for nobody else: on a port and for an operator that nobody knows.
+// openStore takes the seal key and starts NATS for nobody else.
 func (s *Server) openStore() error {
 	sealKey, err := s.dir.sealKey(s.cfg.SealKey)
 	if err != nil {
@@ -73,6 +73,11 @@ func (s *Server) openStore() error {
 	if s.sealer, err = events.NewSealer(sealKey[:]); err != nil {
 		return err
 	}
+	return s.startAlone("keyledger verify", false)
+}
+
+// startAlone starts NATS for nobody else: on a port and for an operator that nobody knows.
+func (s *Server) startAlone(name string, lazySync bool) error {
 	nobody, err := nkeys.CreateUser()
 	if err != nil {
 		return err
@@ -82,11 +87,13 @@ func (s *Server) openStore() error {
 	if err != nil {
 		return err
 	}
-	s.nats, err = startNATS(natsOptions{StoreDir: s.dir.natsDir(), Listen: "127.0.0.1:0", Operator: operator, Logger: s.cfg.Logger})
+	s.nats, err = startNATS(natsOptions{
+		StoreDir: s.dir.natsDir(), Listen: "127.0.0.1:0", Operator: operator, LazySync: lazySync, Logger: s.cfg.Logger,
+	})
 	if err != nil {
 		return err
 	}
-	if s.store, err = s.nats.ConnectStore("keyledger verify"); err != nil {
+	if s.store, err = s.nats.ConnectStore(name); err != nil {
 		return err
 	}
 	s.js, err = jetstream.New(s.store)

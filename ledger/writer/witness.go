@@ -15,11 +15,21 @@ import (
 // what it once held.
 var ErrLoss = errLoss
 
+// NoteHead writes the head witness in dir, of a log that was written by other means than
+// a Writer and is durable.
+func NoteHead(dir string, end *store.Chain) error {
+	head, err := openHead(filepath.Join(dir, HeadName))
+	if err != nil {
+		return err
+	}
+	return errors.Join(head.note(end), head.Close())
+}
+
 // CheckWitnesses compares a log that was checked up to end, its last commit, with the
 // witnesses and with the head witness in dir, as a takeover does. It writes nothing. It
 // returns the names of those that agree, or ErrLoss.
 func CheckWitnesses(ctx context.Context, log store.Log, end *store.Chain, dir string, witnesses []Witness) ([]string, error) {
-	f, err := os.Open(filepath.Join(dir, "head"))
+	f, err := os.Open(filepath.Join(dir, HeadName))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:

@@ -287,7 +287,7 @@ func (w *Writer) enter(into *intake, req *Request) {
 // it once held, answers what cannot be, or cannot be written (ErrStorageFailed).
 func (w *Writer) Run(ctx context.Context) error {
 	if w.cfg.Dir != "" {
-		head, err := openHead(filepath.Join(w.cfg.Dir, "head"))
+		head, err := openHead(filepath.Join(w.cfg.Dir, HeadName))
 		if err != nil {
 			return err
 		}
@@ -423,6 +423,9 @@ func (w *Writer) answerOne(req *Request, reply *Reply) {
 // each acknowledgement without fsync. The log is synced before it is acknowledged, so
 // the head can be older than the log and never newer, unless the log lost something.
 type headFile struct{ f *os.File }
+
+// HeadName is the file's name: stored, for ever.
+const HeadName = "head"
 
 const headFormat = "%020d %s\n"
 

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger/server"
+)
+
+// exported is what export, export check and restore print.
+type exported struct {
+	File     string      `json:"file,omitzero"`
+	DataDir  string      `json:"data_dir,omitzero"` // of restore
+	Ledger   string      `json:"ledger"`
+	Begun    events.Time `json:"exported_at"`
+	Commits  uint64      `json:"commits"`
+	Events   uint64      `json:"events"`
+	Position string      `json:"position"` // of the last commit
+	Hash     store.Hash  `json:"hash"`     // of the last commit
+	Time     events.Time `json:"time"`     // of the last commit
+	Bytes    int64       `json:"bytes"`    // of the file
+	SHA256   store.Hash  `json:"sha256"`   // of the file
+	SealKey  string      `json:"seal_key"` // id of the key that it was sealed with
+}
+
+func newExported(e *server.Exported) *exported {
+	return &exported{
+		Ledger: e.Header.Ledger, Begun: e.Header.Time, SealKey: e.Header.SealKey, Commits: e.End.Sequence, Events: e.End.Ordinal,
+		Position: e.End.Position().String(), Hash: e.End.Hash, Time: e.End.Time, Bytes: e.Bytes, SHA256: e.Sum,
+	}
+}
+
+// show prints it to w.
+func (e *exported) show(w io.Writer, json bool) error {
+	if json {
+		return printJSON(w, e)
+	}
+	t := newTable(w)
+	if e.File != "" {
+		t.row("file", e.File)
+	}
+	if e.DataDir != "" {
+		t.row("data directory", e.DataDir)
+	}
+	t.row("ledger", e.Ledger)
+	t.row("exported at", e.Begun)
+	t.row("commits", grouped(int64(e.Commits)))
+	t.row("events", grouped(int64(e.Events)))
+	t.row("head", e.Position)
+	t.row("hash", e.Hash)
+	t.row("time", e.Time)
+	t.row("bytes", grouped(e.Bytes))
+	t.row("sha256", e.SHA256)
+	t.row("seal key id", e.SealKey)
+	return t.w.Flush()
+}
+
+// stdStream is the FILE that stands for standard input or output.
+const stdStream = "-"
+
+func exportCommand(a *app) *cobra.Command {
+	var out, dir string
+	var plain, force bool
+	c := a.verb(&cobra.Command{
+		Use:   "export",
+		Short: "Write the whole log to one file",
+		Long: `Write the whole log to one file, every commit checked, while the server runs; with
+--data-dir from files on which no server runs. "keyledger restore" makes a data directory
+of it again. The file appears under its name when it is whole and on the disk.
+
+It holds what the log holds, the accounts' metadata and the hashes of secrets among it,
+and how far webhooks were delivered: keep it as you keep the data directory. It does not
+hold seal.key, without which the webhook secrets in it cannot be opened (back it up by
+itself), nor operator.nk, nor the delivery and access logs.`,
+		Example: `  keyledger export --out ledger.klx
+  keyledger export --out - | ssh backup 'cat > ledger.klx'
+  keyledger export --out ledger.klx --data-dir /var/lib/keyledger
+  keyledger export check ledger.klx`,
+		Args: arguments(),
+	}, func(cmd *cobra.Command, _ []string) error {
+		found, err := writeFile(out, force, a.out, func(w io.Writer) (*exported, error) {
+			return a.export(cmd, w, dir, !plain)
+		})
+		if err != nil {
+			return err
+		}
+		if out == stdStream {
+			return found.show(a.errOut, a.json)
+		}
+		found.File = out
+		return found.show(a.out, a.json)
+	})
+	flags := c.Flags()
+	flags.StringVar(&out, "out", "", "the `FILE` to write, or - for standard output")
+	flags.BoolVar(&force, "force", false, "replace the file if it is there")
+	flags.BoolVar(&plain, "plain", false, "do not compress (zstd)")
+	flags.StringVar(&dir, "data-dir", "", "read the files in `DIR`, on which no server runs")
+	requireFlag(c, "out")
+	c.AddCommand(exportCheck(a))
+	return c
+}
+
+// export writes the log of a server, or that in a directory if one is given.
+func (a *app) export(cmd *cobra.Command, w io.Writer, dir string, compress bool) (*exported, error) {
+	p := a.newProgress()
+	p.begin("exporting commits")
+	defer p.clear()
+	cfg := server.ExportConfig{Compress: compress, Each: func(c *store.Commit, last uint64) { p.at(int(c.Sequence), int(last)) }}
+	found, err := a.exportFrom(cmd, w, dir, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return newExported(found), cmd.Context().Err()
+}
+
+func (a *app) exportFrom(cmd *cobra.Command, w io.Writer, dir string, cfg server.ExportConfig) (*server.Exported, error) {
+	if dir != "" {
+		return server.ExportDir(cmd.Context(), server.Config{DataDir: dir, Logger: a.warnings()}, w, cfg)
+	}
+	conn, err := a.connect(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(a.timeout))
+	if err != nil {
+		return nil, err
+	}
+	return server.Export(cmd.Context(), js, w, cfg)
+}
+
+// warnings logs what is worth a warning to standard error.
+func (a *app) warnings() *slog.Logger {
+	return slog.New(slog.NewTextHandler(a.errOut, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+func exportCheck(a *app) *cobra.Command {
+	return a.verb(&cobra.Command{
+		Use:   "check FILE",
+		Short: "Check an export without restoring it",
+		Long: `Check an export without restoring it: that it is whole, and every commit in it. It ends
+with exit code 1 and names the first bad position if any. sha256 is that of the whole file,
+as sha256sum prints it; position and hash are what "audit verify" printed of the ledger
+when it ended there. FILE - is standard input.`,
+		Example: "  keyledger export check ledger.klx",
+		Args:    arguments("FILE"),
+	}, func(cmd *cobra.Command, args []string) error {
+		in, err := a.openInput(args[0])
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		found, err := a.checkExport(cmd.Context(), in)
+		if err != nil {
+			return fmt.Errorf("check %s: %w", args[0], err)
+		}
+		found.File = args[0]
+		return found.show(a.out, a.json)
+	})
+}
+
+// openInput opens a file, or standard input.
+func (a *app) openInput(name string) (io.ReadCloser, error) {
+	if name == stdStream {
+		return io.NopCloser(a.in), nil
+	}
+	return os.Open(name)
+}
+
+func (a *app) checkExport(ctx context.Context, in io.Reader) (*exported, error) {
+	p := a.newProgress()
+	p.begin("checking commits")
+	defer p.clear()
+	found, err := server.CheckExport(in, func(c *store.Commit, last uint64) error {
+		p.at(int(c.Sequence), int(last))
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newExported(found), nil
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger/server"
+)
+
+func restoreCommand(a *app) *cobra.Command {
+	cfg := server.RestoreConfig{}
+	c := a.verb(&cobra.Command{
+		Use:   "restore FILE",
+		Short: "Make a data directory of an export",
+		Long: `Make a data directory of an export: the same ledger, every commit checked on the way. The
+directory must be empty or missing. If restore is stopped, "serve" refuses the directory,
+and restore can be run on it again. FILE - is standard input.
+
+The ledger goes on in a new epoch where the export ended: keys work, retries of old command
+ids get their first answers, events have the positions and feed sequences they had, and
+webhooks go on from what was delivered when the export was made. There is a new operator's
+credential. Never let the ledger that was exported serve again beside it: the two would go
+on differently under one id.
+
+The key that seals webhook secrets is not in an export. Give a copy of the old seal.key with
+--seal-key, or put it into the directory, or set ` + envSealKey + ` for "serve"; without
+it "serve" refuses to start.`,
+		Example: `  keyledger restore ledger.klx --data-dir /var/lib/keyledger --seal-key backup/seal.key
+  keyledger serve --data-dir /var/lib/keyledger`,
+		Args: arguments("FILE"),
+	}, func(cmd *cobra.Command, args []string) error {
+		in, err := a.openInput(args[0])
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		p := a.newProgress()
+		p.begin("restoring commits")
+		cfg.Each = func(c *store.Commit, last uint64) { p.at(int(c.Sequence), int(last)) }
+		cfg.Logger = a.warnings()
+		found, err := server.Restore(cmd.Context(), in, cfg)
+		p.clear()
+		if err != nil {
+			return fmt.Errorf("restore %s: %w", args[0], err)
+		}
+		out := newExported(found)
+		out.File, out.DataDir = args[0], cfg.DataDir
+		if err := out.show(a.out, a.json); err != nil {
+			return err
+		}
+		if _, err := os.Stat(filepath.Join(cfg.DataDir, "seal.key")); err != nil && os.Getenv(envSealKey) == "" {
+			a.note("the seal key with id %s is not there: put that seal.key into %s, or set %s; without it keyledger serve will not start", out.SealKey, cfg.DataDir, envSealKey)
+		}
+		return nil
+	})
+	flags := c.Flags()
+	flags.StringVar(&cfg.DataDir, "data-dir", defaultDataDir, "`DIR` to make, empty or missing")
+	flags.StringVar(&cfg.SealKeyFile, "seal-key", "", "a copy of the old seal.key: a `FILE`")
+	flags.Var((*byteSize)(&cfg.LogBytesMax), "log-max-bytes", "`SIZE` the log may have, such as 500GiB")
+	withEnvironment(flags, "data-dir", "log-max-bytes")
+	withDefault(flags, "log-max-bytes", "44 % of the volume")
+	return c
+}
