@@ -181,16 +181,14 @@ func (e *ExportReader) readBlock() (kind byte, content []byte, err error) {
 	return kind, content, nil
 }
 
-// firstBad finds the first bad commit of a block that is not what was written. Where it
-// can tell of none, the block is at fault, and the commit after it is the first.
+// firstBad goes over the good commits at the beginning of a block that is not what was
+// written, so that err names the first bad one.
 func (e *ExportReader) firstBad(kind byte, content []byte, err error) error {
 	var bad *ExportError
 	if !errors.As(err, &bad) || kind != blockCommits && kind != blockZstd {
 		return err
 	}
-	if found := e.commits(kind, content, func(*Commit, []byte) error { return nil }); found != nil {
-		return found
-	}
+	_ = e.commits(kind, content, func(*Commit, []byte) error { return nil }) // err says what is wrong
 	return e.damaged("%s", bad.Reason)
 }
 
