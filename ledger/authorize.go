@@ -282,21 +282,28 @@ func (a *Authorize) permitted(k *Key, words *keyWords) bool {
 
 // price is what the request costs and in which asset.
 func (a *Authorize) price(plan *events.Plan) (int64, string, *events.Error) {
-	each, asset := int64(defaultPrice), defaultAsset
-	if plan != nil {
-		each, asset = *plan.Price.Default, plan.Price.Asset
-		if a.Product != "" && len(plan.Price.Per) > 0 {
-			if p, ok := plan.Price.Per[a.Product+":"+a.Access]; ok {
-				each = p
-			}
-		}
-	}
 	if a.Cost != nil {
+		_, asset, _ := Price(plan, "", "", 1)
 		return *a.Cost, asset, nil
 	}
 	units := int64(1)
 	if a.Units != nil {
 		units = *a.Units
+	}
+	return Price(plan, a.Product, a.Access, units)
+}
+
+// Price is what a request costs under a plan, nil for none, that gives no cost of its own:
+// an amount and its asset. It refuses units that cost more than an amount can be.
+func Price(plan *events.Plan, product, access string, units int64) (cost int64, asset string, err *events.Error) {
+	each, asset := int64(defaultPrice), defaultAsset
+	if plan != nil {
+		each, asset = *plan.Price.Default, plan.Price.Asset
+		if product != "" && len(plan.Price.Per) > 0 {
+			if p, ok := plan.Price.Per[product+":"+access]; ok {
+				each = p
+			}
+		}
 	}
 	if each > 0 && units > MaxAmount/each {
 		return 0, asset, events.Errorf(events.InvalidArgument, "%d units at %d each cost more than %d", units, each, int64(MaxAmount))
