@@ -178,6 +178,22 @@ func (e *CloudEvent) Structured() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
+// AppendSubject appends what the subject of the event's message ends with, in the feed:
+// <account>.<environment>.<noun>.<verb>.<subject id>, with - for what there is not.
+func (e *CloudEvent) AppendSubject(b []byte) []byte {
+	b = append(append(b, e.Account...), '.')
+	b = append(append(b, orDash(e.Environment)...), '.')
+	b = append(append(b, e.Type...), '.')
+	return append(b, orDash(e.Subject)...)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
 // headersAlways are the headers that are the same in every event. content-type says the
 // same as ce-datacontenttype, for programs that know only NATS.
 const headersAlways = "content-type: application/json\r\nce-datacontenttype: application/json\r\n"

@@ -50,7 +50,7 @@ func (f *feedTest) message(e *events.CloudEvent) *nats.Msg {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return &nats.Msg{Subject: string(appendFeedSubject(nil, store.SubjectFeed(0), e)), Header: header, Data: body}
+	return &nats.Msg{Subject: string(e.AppendSubject([]byte(store.SubjectFeed(0)))), Header: header, Data: body}
 }
 
 // feed makes a Feed that follows a tail over a connection of its own.

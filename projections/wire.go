@@ -80,7 +80,7 @@ func (w *wireWriter) publish(e *events.CloudEvent, expected uint64) (err error) 
 	if w.message, err = events.AppendJSON(m, e.Data); err != nil {
 		return fmt.Errorf("encode data of %s: %w", e.Position, err)
 	}
-	subject := appendFeedSubject(w.subject, w.prefix, e)
+	subject := e.AppendSubject(append(w.subject, w.prefix...))
 	if bytes.ContainsAny(subject, " \t\r\n") { // it would be read as something else
 		return fmt.Errorf("event %s cannot be published on %q", e.Position, subject)
 	}
@@ -126,19 +126,4 @@ func (w *wireWriter) flush() error {
 		return fmt.Errorf("write to NATS: %w", err)
 	}
 	return nil
-}
-
-// appendFeedSubject appends the subject of an event's message in the feed.
-func appendFeedSubject(b []byte, prefix string, e *events.CloudEvent) []byte {
-	b = append(append(append(b, prefix...), e.Account...), '.')
-	b = append(append(b, orDash(e.Environment)...), '.')
-	b = append(append(b, e.Type...), '.')
-	return append(b, orDash(e.Subject)...)
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

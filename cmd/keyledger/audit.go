@@ -60,6 +60,7 @@ func openLogOn(ctx context.Context, conn *nats.Conn) (store.Log, error) {
 
 func auditReplay(a *app) *cobra.Command {
 	var f replayFlags
+	var to replayTo
 	var raw bool
 	c := a.verb(&cobra.Command{
 		Use:   "replay",
@@ -73,14 +74,25 @@ members that webhooks and the feed have.
    "entries":[{"command_id","receipt","command","input_hash","account","actor","outcome",
      "events":[the CloudEvents of the entry]}]}
 A commit without entries is the start of a writer's epoch. Its hash is that of the stored
-bytes, so it cannot be computed from this JSON: audit verify checks it.`,
+bytes, so it cannot be computed from this JSON: audit verify checks it.
+
+--to-subject publishes the events on NATS instead, as the feed has them: the same ids,
+headers (CloudEvents in binary mode) and data. After SUBJECT.> the rest of the subject is
+the feed's, else all are on one subject. --speed is how fast: so many events a second, or
+with an x at the end so many times as fast as they came. The NATS server is that of the
+ledger, where the subject must begin with ` + store.SubjectReplay + `, or --to-server or --to-context.`,
 		Example: `  keyledger audit replay --account acme --type 'credit.*' --from-time 2026-01-01T00:00:00Z
   keyledger audit replay --key key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB
-  keyledger audit replay --from-position 0:40 --to-position 0:42.3 --raw`,
+  keyledger audit replay --from-position 0:40 --to-position 0:42.3 --raw
+  keyledger audit replay --account acme --to-subject 'replay.acme.>' --speed 60x
+  keyledger audit replay --to-subject imported.events --to-server nats://10.0.0.7:4222 --speed 5000`,
 		Args: arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
 		filter, err := f.filter()
 		if err != nil {
+			return err
+		}
+		if err := to.validate(cmd, raw); err != nil {
 			return err
 		}
 		log, last, closeLog, err := a.openLog(cmd)
@@ -88,6 +100,9 @@ bytes, so it cannot be computed from this JSON: audit verify checks it.`,
 			return err
 		}
 		defer closeLog()
+		if to.subject != "" {
+			return a.replayToSubject(cmd, log, last, filter, &to)
+		}
 		return a.replay(cmd.Context(), log, last, filter, raw)
 	})
 	flags := c.Flags()
@@ -98,35 +113,44 @@ bytes, so it cannot be computed from this JSON: audit verify checks it.`,
 	flags.StringVar(&f.toPosition, "to-position", "", "last `POSITION`, included")
 	flags.StringVar(&f.fromTime, "from-time", "", "first `TIME`, RFC 3339")
 	flags.StringVar(&f.toTime, "to-time", "", "last `TIME`, RFC 3339, included")
+	flags.StringVar(&f.environment, "environment", "", "only events of this `ENVIRONMENT`, test or live")
 	flags.BoolVar(&raw, "raw", false, "print commits")
+	to.flags(flags)
 	return c
 }
 
 // replay prints what the filter lets pass.
 func (a *app) replay(ctx context.Context, log store.Log, last uint64, filter *replayFilter, raw bool) error {
-	chain, last, err := filter.bounds(ctx, log, last)
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriterSize(a.out, 64<<10)
-	p := a.newProgress()
-	p.live = p.live && !isTerminal(a.out) // lines that scroll by are progress enough
-	p.begin("replaying commits")
-	defer p.clear()
 	print := printEvents
 	if raw {
 		print = printCommit
 	}
+	w := bufio.NewWriterSize(a.out, 64<<10)
+	quiet := isTerminal(a.out) // lines that scroll by are progress enough
+	err := a.eachCommit(ctx, log, last, filter, quiet, func(c *store.Commit) error { return print(w, c, filter) })
+	if flushErr := w.Flush(); err == nil {
+		err = flushErr
+	}
+	return err
+}
+
+// eachCommit calls f for the commits in which something may pass.
+func (a *app) eachCommit(ctx context.Context, log store.Log, last uint64, filter *replayFilter, quiet bool, f func(*store.Commit) error) error {
+	chain, last, err := filter.bounds(ctx, log, last)
+	if err != nil {
+		return err
+	}
+	p := a.newProgress()
+	p.live = p.live && !quiet
+	p.begin("replaying commits")
+	defer p.clear()
 	err = store.ReadChecked(ctx, log, &chain, last, func(c *store.Commit) error {
 		p.at(int(c.Sequence), int(last))
-		if err := print(w, c, filter); err != nil {
+		if err := f(c); err != nil {
 			return err
 		}
 		return ctx.Err()
 	})
-	if flushErr := w.Flush(); err == nil {
-		err = flushErr
-	}
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -135,13 +159,16 @@ func (a *app) replay(ctx context.Context, log store.Log, last uint64, filter *re
 
 // replayFlags are the filters as they were given.
 type replayFlags struct {
-	account, key, eventType                    string
+	account, key, eventType, environment       string
 	fromPosition, toPosition, fromTime, toTime string
 }
 
 // filter checks them.
 func (f *replayFlags) filter() (*replayFilter, error) {
-	out := &replayFilter{account: f.account, key: f.key, eventType: f.eventType}
+	out := &replayFilter{account: f.account, key: f.key, eventType: f.eventType, environment: f.environment}
+	if e := f.environment; e != "" && e != events.Test && e != events.Live {
+		return nil, usagef("--environment %q must be test or live", e)
+	}
 	if !events.ValidFilter(f.eventType) {
 		return nil, usagef("--type %q fits no event: it must be a type such as credit.debited, <noun>.* or *", f.eventType)
 	}

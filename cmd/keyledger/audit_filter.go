@@ -14,9 +14,9 @@ import (
 
 // replayFilter says which events are replayed. Zero members let all pass.
 type replayFilter struct {
-	account, key, eventType string
-	from, to                events.Position // to is included
-	fromTime, toTime        events.Time     // toTime is included
+	account, key, eventType, environment string
+	from, to                             events.Position // to is included
+	fromTime, toTime                     events.Time     // toTime is included
 }
 
 // bounds finds the commits worth reading: the chain before the first, and the last.
@@ -87,6 +87,7 @@ func (f *replayFilter) passes(e *events.CloudEvent) bool {
 	at := e.Position
 	switch {
 	case f.account != "" && e.Account != f.account,
+		f.environment != "" && e.Environment != f.environment,
 		f.key != "" && e.Subject != f.key && heldFor(e) != f.key,
 		!events.Matches(f.eventType, e.Type),
 		at.Sequence == f.from.Sequence && at.Index < f.from.Index,
@@ -106,7 +107,7 @@ func heldFor(e *events.CloudEvent) string {
 
 // everything says whether no event is left out for what it is.
 func (f *replayFilter) everything() bool {
-	return f.account == "" && f.key == "" && f.eventType == "*"
+	return f.account == "" && f.key == "" && f.environment == "" && f.eventType == "*"
 }
 
 // printEvents prints a commit's events that pass, as structured CloudEvents.

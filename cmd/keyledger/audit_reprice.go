@@ -42,7 +42,7 @@ price in the same proportion, rounded down.
 The log is read from its beginning, once, or twice where something was refunded.`,
 		Example: `  keyledger audit reprice --plan new.json
   keyledger audit reprice --plan new.json --account acme --from 2026-01-01T00:00:00Z --to 2026-01-31T23:59:59.999Z
-  keyledger audit reprice --plan new.json --csv > difference.csv`,
+  keyledger audit reprice --plan new.json --csv`,
 		Args: arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
 		if a.json && asCSV {

@@ -81,7 +81,7 @@ and how far webhooks were delivered: keep it as you keep the data directory. It 
 hold seal.key, without which the webhook secrets in it cannot be opened (back it up by
 itself), nor operator.nk, nor the delivery and access logs.`,
 		Example: `  keyledger export --out ledger.klx
-  keyledger export --out - | ssh backup 'cat > ledger.klx'
+  keyledger export --out - --plain
   keyledger export --out ledger.klx --data-dir /var/lib/keyledger
   keyledger export check ledger.klx`,
 		Args: arguments(),

@@ -30,7 +30,7 @@ The key that seals webhook secrets is not in an export. Give a copy of the old s
 --seal-key, or put it into the directory, or set ` + envSealKey + ` for "serve"; without
 it "serve" refuses to start.`,
 		Example: `  keyledger restore ledger.klx --data-dir /var/lib/keyledger --seal-key backup/seal.key
-  keyledger serve --data-dir /var/lib/keyledger`,
+  keyledger restore ledger.klx --data-dir /mnt/new --log-max-bytes 500GiB`,
 		Args: arguments("FILE"),
 	}, func(cmd *cobra.Command, args []string) error {
 		in, err := a.openInput(args[0])

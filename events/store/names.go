@@ -12,6 +12,10 @@ const (
 	// SubjectAuthorize is the hot path: one decision, or an array of them.
 	SubjectAuthorize = "keyledger.authorize"
 
+	// SubjectReplay begins the subjects on which a client may replay history to others, on
+	// an embedded NATS. Nothing of keyledger's listens there.
+	SubjectReplay = "replay."
+
 	// StreamAttempts is the delivery log: one message an HTTP attempt. History for
 	// people; delivery does not depend on it.
 	StreamAttempts = "KEYLEDGER_ATTEMPTS"

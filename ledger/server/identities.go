@@ -50,6 +50,7 @@ type way int
 const (
 	toService    way = iota // to keyledger's service, in the clients' own account
 	toGuard                 // to the consumer guard, likewise
+	toClients               // to other clients, likewise
 	toStore                 // across the wall; one answer
 	toStoreBatch            // across the wall; several answers, at once
 	toStorePull             // across the wall; answers as messages come
@@ -74,8 +75,9 @@ type mayPublish struct {
 
 // maySubscribe is a subject that a client may subscribe to, or any part of it.
 type maySubscribe struct {
-	subject string
-	what    string
+	subject   string
+	fromStore bool // it comes across the wall, too
+	what      string
 }
 
 // operatorPublishes: all commands and queries, and of JetStream what reads.
@@ -87,6 +89,7 @@ var operatorPublishes = []mayPublish{
 	{store.SubjectCommand + ">", toService, "commands"},
 	{store.SubjectQuery + ">", toService, "queries"},
 	{store.SubjectAuthorize, toService, "the hot path"},
+	{store.SubjectReplay + ">", toClients, "audit replay to other clients; no stream and nothing of ours listens"},
 	{"$SRV.>", toService, "micro service discovery (ADR-32): PING, INFO, STATS"},
 
 	{"$JS.API.INFO", toStore, "what JetStream holds"},
@@ -111,8 +114,9 @@ var operatorPublishes = []mayPublish{
 // Not in it, so refused: commands, queries and authorize, which carry secrets, and
 // $SRV, which would let it pose as the service. Nor ">", which holds all of these.
 var operatorSubscribes = []maySubscribe{
-	{inboxes, "answers, and what its consumers deliver"},
-	{"keyledger.events.>", "the feed, live"},
+	{inboxes, true, "answers, and what its consumers deliver"},
+	{"keyledger.events.>", true, "the feed, live"},
+	{store.SubjectReplay + ">", false, "what another client replays"},
 }
 
 // identities are the users of one embedded server and the two accounts they are in.
@@ -174,7 +178,7 @@ func (ids *identities) buildWall() error {
 	for _, row := range operatorPublishes {
 		answers, forget := natsserver.Singleton, forgetPull
 		switch row.way {
-		case toService, toGuard:
+		case toService, toGuard, toClients:
 			continue
 		case toStoreBatch:
 			answers, forget = natsserver.Streamed, forgetBatch
@@ -193,6 +197,9 @@ func (ids *identities) buildWall() error {
 		}
 	}
 	for _, row := range operatorSubscribes {
+		if !row.fromStore {
+			continue
+		}
 		if err := ids.store.AddStreamExport(row.subject, to); err != nil {
 			return fmt.Errorf("export %s: %w", row.subject, err)
 		}
