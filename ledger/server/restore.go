@@ -36,7 +36,8 @@ type RestoreConfig struct {
 	// Each is called for every commit, with the sequence of the last there will be.
 	Each func(c *store.Commit, last uint64)
 
-	step func(name string) error // tests stop there
+	step func(name string) error   // tests stop there
+	sync func(file *os.File) error // tests look at what is made durable
 }
 
 // restore is one run of Restore.
@@ -59,6 +60,9 @@ type restore struct {
 func Restore(ctx context.Context, in io.Reader, cfg RestoreConfig) (found *Exported, err error) {
 	if cfg.step == nil {
 		cfg.step = func(string) error { return nil }
+	}
+	if cfg.sync == nil {
+		cfg.sync = (*os.File).Sync
 	}
 	r := &restore{cfg: cfg, s: &Server{cfg: Config{DataDir: cfg.DataDir, LogBytesMax: cfg.LogBytesMax, Logger: cfg.Logger}.withDefaults()}}
 	if r.export, err = store.OpenExport(in); err != nil {
@@ -176,7 +180,7 @@ func (d *dataDir) mustBeEmpty() error {
 		return err
 	}
 	for _, e := range entries {
-		if !slices.Contains([]string{fileLock, fileUnfinished + ".tmp"}, e.Name()) {
+		if !slices.Contains([]string{fileLock, fileUnfinished + ".tmp", "lost+found"}, e.Name()) {
 			return fmt.Errorf("restore into %s: %s is in it; give a directory that is empty, or none yet", d.path, e.Name())
 		}
 	}
@@ -223,10 +227,8 @@ func (r *restore) fill(ctx context.Context) error {
 		return err
 	}
 	lanes := func(data []byte) error {
-		if _, err := s.js.Publish(ctx, store.SubjectLanes(partition), data); err != nil {
-			return fmt.Errorf("restore the last checkpoint of webhooks: %w", err)
-		}
-		return nil
+		_, err := s.js.Publish(ctx, store.SubjectLanes(partition), data)
+		return err
 	}
 	err = r.export.Each(lanes, func(c *store.Commit, data []byte) error {
 		if r.cfg.Each != nil {
@@ -253,7 +255,7 @@ func (r *restore) makeDurable(context.Context) error {
 	s.store.Close()
 	s.nats.Close()
 	s.store, s.nats = nil, nil
-	if err := syncTree(s.dir.natsDir(), (*os.File).Sync); err != nil {
+	if err := syncTree(s.dir.natsDir(), r.cfg.sync); err != nil {
 		return fmt.Errorf("make the restored log durable: %w", err)
 	}
 	blocks, err := store.BlockFiles(s.dir.streamsDir(), store.StreamLog(partition))
@@ -289,7 +291,7 @@ func (r *restore) finish(context.Context) error {
 			return fmt.Errorf("write seal key: %w", err)
 		}
 	}
-	if err := syncTree(d.path, (*os.File).Sync); err != nil {
+	if err := syncTree(d.path, r.cfg.sync); err != nil {
 		return fmt.Errorf("make the restored ledger durable: %w", err)
 	}
 	if err := r.cfg.step("written"); err != nil {
@@ -300,7 +302,7 @@ func (r *restore) finish(context.Context) error {
 	if err := os.Remove(filepath.Join(d.path, fileUnfinished)); err != nil {
 		return err
 	}
-	return syncPath(d.path, (*os.File).Sync)
+	return syncPath(d.path, r.cfg.sync)
 }
 
 // CheckExport reads an export to its end and checks all of it. It calls each for every

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -212,6 +213,47 @@ func TestRestoreStoppedAnywhere(t *testing.T) {
 				t.Errorf("the second run restored %+v, %v", found, err)
 			}
 		})
+	}
+}
+
+// Before a restore says that it is done, every file and directory of it was made durable
+// after it was written, and the directory once more when the marker was gone.
+func TestRestoreSyncsEverything(t *testing.T) {
+	o, dir, synced := exportedLedger(t), t.TempDir(), map[string]bool{}
+	missing := func(below string) {
+		t.Helper()
+		err := filepath.WalkDir(below, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && !synced[path] {
+				t.Errorf("%s was not made durable", path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var last string
+	err := o.restore(t.Context(), RestoreConfig{DataDir: dir, SealKeyFile: o.sealKey(),
+		sync: func(f *os.File) error {
+			_, err := os.Stat(filepath.Join(dir, fileUnfinished))
+			synced[f.Name()], last = true, fmt.Sprintf("%s, marker gone %t", f.Name(), err != nil)
+			return f.Sync()
+		},
+		step: func(at string) error {
+			switch at {
+			case "filled":
+				clear(synced)
+			case "durable":
+				missing(filepath.Join(dir, dirNATS))
+				clear(synced)
+			case "written":
+				missing(dir)
+			}
+			return nil
+		},
+	})
+	if err != nil || last != dir+", marker gone true" {
+		t.Errorf("%v; the last that was made durable: %s", err, last)
 	}
 }
 
