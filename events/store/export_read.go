@@ -24,12 +24,16 @@ type ExportReader struct {
 	sum   hash.Hash
 	bytes int64
 	chain Chain
-	unzip *zstd.Decoder // nil until the header is read
+	unzip *zstd.Decoder
 }
 
 // OpenExport reads the header.
 func OpenExport(r io.Reader) (*ExportReader, error) {
-	e := &ExportReader{r: r, sum: sha256.New()}
+	unzip, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(exportBlockBytesMax))
+	if err != nil {
+		return nil, err
+	}
+	e := &ExportReader{r: r, sum: sha256.New(), unzip: unzip}
 	start := make([]byte, len(exportMagic)+1)
 	if err := e.read(start); err != nil {
 		return nil, err
@@ -55,8 +59,7 @@ func OpenExport(r io.Reader) (*ExportReader, error) {
 		return nil, e.damaged("header: %q is no ledger id", e.Header.Ledger)
 	}
 	e.chain.Partition = e.Header.Partition
-	e.unzip, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(exportBlockBytesMax))
-	return e, err
+	return e, nil
 }
 
 // End is the last commit that was read.

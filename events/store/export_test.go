@@ -272,6 +272,7 @@ func FuzzReadExport(f *testing.F) {
 	list, _ := messages(3)
 	f.Add(export(f, list, []byte("lanes"), true))
 	f.Add(export(f, list, nil, false))
+	f.Add([]byte("KLX\x01Z00\x00\x00")) // commits before the header
 	f.Fuzz(func(t *testing.T, file []byte) {
 		got := read(file)
 		var bad *store.ExportError
