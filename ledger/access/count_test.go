@@ -70,6 +70,22 @@ func TestCount(t *testing.T) {
 	}
 }
 
+// What is stored while it is counted is counted once.
+func TestCountWhileStoring(t *testing.T) {
+	_, l := scene(t)
+	n, stored := int64(0), false
+	_, err := l.Count(t.Context(), "acme", noon, noon+99*minuteMS, func(record *Record) {
+		n += record.Count
+		if !stored {
+			stored = true
+			l.stop()
+		}
+	})
+	if err != nil || n != 5*80 || l.Stats().Cells != 0 {
+		t.Errorf("%d requests, want %d; %+v, %v", n, 5*80, l.Stats(), err)
+	}
+}
+
 // Only so many records are looked at, and from when on all were is told to the minute.
 func TestCountLooksAtSoManyRecords(t *testing.T) {
 	r, l := scene(t)
