@@ -1,6 +1,7 @@
 package access
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/oklog/ulid/v2"
@@ -35,11 +36,11 @@ type cell struct {
 	told bool // it stands in cells.used
 }
 
-// cellID names a cell in its minute. Key ids are the ledger's own: account is left out
-// beside one.
+// cellID names a cell in its minute. Key ids are the ledger's own: account and environment
+// are left out beside one.
 type cellID struct {
-	account, key string
-	code         events.Code
+	account, environment, key string
+	code                      events.Code
 }
 
 // minute is the cells of one minute.
@@ -64,7 +65,8 @@ type cells struct {
 
 func newCells() *cells { return &cells{limits: [kinds]int{cellsMax, accountCellsMax, nobodyCellsMax}} }
 
-// observe counts one request. It allocates nothing but for a new cell.
+// observe counts one request. It allocates nothing but for a new cell, and for one more
+// product in it.
 func (c *cells) observe(r *Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,6 +76,7 @@ func (c *cells) observe(r *Request) {
 		c.dropped++
 		return
 	}
+	found.product(r.Product)
 	found.Count++
 	if r.Time >= found.LastAt {
 		found.LastAt, found.IP, found.Product, found.Access = r.Time, r.IP, r.Product, r.Access
@@ -106,7 +109,7 @@ func (c *cells) place(m *minute, r *Request) *cell {
 	if r.Account == "" { // an unknown secret has no better place
 		return c.cell(m, ofNobody, cellID{account: nobody, code: r.Code}, r)
 	}
-	found := c.cell(m, ofAccount, cellID{account: r.Account, code: r.Code}, r)
+	found := c.cell(m, ofAccount, cellID{account: r.Account, environment: r.Environment, code: r.Code}, r)
 	if found == nil {
 		found = c.cell(m, ofNobody, cellID{account: nobody, code: r.Code}, r)
 	}
@@ -125,7 +128,8 @@ func (c *cells) cell(m *minute, kind int, id cellID, r *Request) *cell {
 		return nil
 	}
 	made := &cell{kind: kind, Record: Record{
-		Version: recordVersion, ID: ulid.Make(), Account: id.account, Code: r.Code, Outcome: Refused, Minute: m.at,
+		Version: recordVersion, ID: ulid.Make(), Account: id.account, Environment: id.environment, Code: r.Code, Outcome: Refused, Minute: m.at,
+		Product: r.Product,
 	}}
 	if kind == ofKey {
 		made.Account, made.Environment, made.Key = r.Account, r.Environment, r.Key
@@ -218,6 +222,7 @@ func (c *cells) copies(list []*cell) []Record {
 	records := make([]Record, len(list))
 	for i := range list {
 		records[i] = list[i].Record
+		records[i].Products = slices.Clone(records[i].Products)
 	}
 	return records
 }

@@ -2,9 +2,11 @@ package access
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"strconv"
 	"testing"
 	"time"
@@ -55,8 +57,9 @@ func TestAFloodIsOneRecord(t *testing.T) {
 	want := Record{
 		Version: 1, Account: "acme", Environment: events.Live, Key: keyID(1), Code: events.IPNotAllowed, Outcome: Refused, Minute: noon,
 		Count: flood + 1, LastAt: noon + minuteMS - 1, IP: "198.51.100.7", Product: "search", Access: events.Read,
+		Products: []ProductCount{{"payments", flood}, {"search", 1}},
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("record %+v, want %+v", got, want)
 	}
 }
@@ -121,7 +124,7 @@ func TestCellsAtTheirLimits(t *testing.T) {
 		count   int64
 	}{{"acme", 2}, {"beta", 1}, {nobody, 2}} {
 		got := records[cellsMax+i]
-		if got.Account != want.account || got.Key != "" || got.Environment != "" || got.Count != want.count || got.Code != events.IPNotAllowed {
+		if got.Account != want.account || got.Key != "" || (got.Environment == "") != (want.account == nobody) || got.Count != want.count || got.Code != events.IPNotAllowed {
 			t.Errorf("folded %+v, want %+v", got, want)
 		}
 	}
@@ -191,6 +194,52 @@ func TestNothingIsLostSilently(t *testing.T) {
 	c.forget(len(c.next(math.MaxInt)), false)
 	if c.held != [kinds]int{} {
 		t.Errorf("held %v of nothing", c.held)
+	}
+}
+
+// A record tells so many products apart, whatever names there are; the others are counted
+// without theirs, and one product alone takes no room.
+func TestProductsOfARecord(t *testing.T) {
+	c := newCells()
+	want := map[string]int64{}
+	for i := range 3 * productsMax {
+		r := refused("acme", 1, noon)
+		r.Product = []string{"", "search", "made-up-" + strconv.Itoa(i)}[i%3]
+		c.observe(r)
+		if name := r.Product; len(want) < productsMax || want[name] > 0 {
+			want[name]++
+		} else {
+			want[OtherProducts]++
+		}
+		c.observe(refused("acme", 2, noon))
+	}
+	want[OtherProducts]++
+	c.observe(&Request{Account: "acme", Environment: events.Live, Key: keyID(1), Code: events.IPNotAllowed, Time: noon, Product: "last"})
+	records := recordsOf(c)
+	got := map[string]int64{}
+	records[0].EachProduct(func(product string, count int64) { got[product] += count })
+	if len(want) != productsMax+1 || !maps.Equal(got, want) || len(records[0].Products) != productsMax {
+		t.Errorf("products %v, want %v", got, want)
+	}
+	records[1].EachProduct(func(product string, count int64) {
+		if product != "payments" || count != 3*productsMax || records[1].Products != nil {
+			t.Errorf("%d of %s, %v", count, product, records[1].Products)
+		}
+	})
+}
+
+// What is folded keeps its environment.
+func TestFoldedByEnvironment(t *testing.T) {
+	c := newCells()
+	c.limits[ofKey] = 0
+	for i, environment := range []string{events.Live, events.Test, events.Live} {
+		r := refused("acme", i, noon)
+		r.Environment = environment
+		c.observe(r)
+	}
+	records := recordsOf(c)
+	if len(records) != 2 || records[0].Environment != events.Live || records[0].Count != 2 || records[1].Environment != events.Test || records[1].Count != 1 {
+		t.Errorf("folded %+v", records)
 	}
 }
 

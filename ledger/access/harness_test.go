@@ -22,7 +22,7 @@ const patience = 10 * time.Second
 
 // rig is a real NATS server with the stream, and a clock that a test moves.
 type rig struct {
-	t    *testing.T
+	t    testing.TB
 	conn *nats.Conn
 	js   jetstream.JetStream
 
@@ -31,7 +31,7 @@ type rig struct {
 	used []Use
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	server, err := natsserver.NewServer(&natsserver.Options{DontListen: true, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true})
 	if err != nil {
@@ -60,7 +60,7 @@ func newRig(t *testing.T) *rig {
 // createStream makes the stream as keyledger does.
 func (r *rig) createStream() {
 	r.t.Helper()
-	for _, c := range store.Streams(0, 1<<30) {
+	for _, c := range store.Streams(0, 8<<30) {
 		if c.Name != store.StreamAccess {
 			continue
 		}

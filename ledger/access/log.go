@@ -52,6 +52,7 @@ type Log struct {
 	cells *cells
 	pace  *rate.Limiter
 	scan  int // stored records that one access.list looks at
+	count int // and one Count
 
 	records atomic.Int64 // stored
 	trouble bool         // the last batch was not stored; owned by whoever sends
@@ -63,7 +64,7 @@ func New(cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the access log: %w", err)
 	}
-	return &Log{cfg: cfg, js: js, cells: newCells(), pace: rate.NewLimiter(sendsASecond, sendBatch), scan: listScan}, nil
+	return &Log{cfg: cfg, js: js, cells: newCells(), pace: rate.NewLimiter(sendsASecond, sendBatch), scan: listScan, count: countScan}, nil
 }
 
 // Observe counts one request. It never waits for the stream.

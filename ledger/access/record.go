@@ -27,7 +27,8 @@ type Record struct {
 	Account     string `json:"account"`
 	Environment string `json:"environment,omitempty"`
 	// Key is left out with an unknown secret, and of requests that were folded: past
-	// cellsMax cells they are counted per account, past accountCellsMax in "_".
+	// cellsMax cells they are counted per account and environment, past accountCellsMax
+	// in "_".
 	Key     string      `json:"key,omitempty"`
 	Code    events.Code `json:"code"`    // of the answer
 	Outcome Outcome     `json:"outcome"` // free or refused
@@ -39,7 +40,62 @@ type Record struct {
 	IP      string      `json:"ip,omitempty"`
 	Product string      `json:"product,omitempty"`
 	Access  string      `json:"access,omitempty"`
+
+	// Products is how many requests named which product, productsMax at most, in the order
+	// they came; the others of Count are counted without. It is left out where all named
+	// the one that Product is.
+	Products []ProductCount `json:"products,omitempty"`
 }
+
+// ProductCount is how many requests named a product, "" for none.
+type ProductCount struct {
+	Product string `json:"product"`
+	Count   int64  `json:"count"`
+}
+
+// productsMax is how many products one record tells apart. Callers choose the names: who
+// makes them up must not make records grow.
+const productsMax = 16
+
+// product counts the product of one more request, before Count and Product know of it.
+func (r *Record) product(name string) {
+	if len(r.Products) == 0 {
+		if name == r.Product {
+			return
+		}
+		r.Products = []ProductCount{{r.Product, r.Count}}
+	}
+	for i := range r.Products {
+		if r.Products[i].Product == name {
+			r.Products[i].Count++
+			return
+		}
+	}
+	if len(r.Products) < productsMax {
+		r.Products = append(r.Products, ProductCount{name, 1})
+	}
+}
+
+// EachProduct calls f for each product of the record's requests, "" for none, and last for
+// those that it does not tell apart.
+func (r *Record) EachProduct(f func(product string, count int64)) {
+	if len(r.Products) == 0 {
+		f(r.Product, r.Count)
+		return
+	}
+	rest := r.Count
+	for _, p := range r.Products {
+		f(p.Product, p.Count)
+		rest -= p.Count
+	}
+	if rest > 0 {
+		f(OtherProducts, rest)
+	}
+}
+
+// OtherProducts stands for the products that a record does not tell apart. It is no
+// product's name.
+const OtherProducts = "*"
 
 // Outcome says why a request left no event.
 type Outcome string

@@ -182,7 +182,7 @@ func (s *Server) waitFor(ctx context.Context, sequence uint64) error {
 
 // queries is the query table of the whole server.
 func (s *Server) queries() map[string]service.QueryFunc {
-	table := map[string]service.QueryFunc{"ledger.status": s.status, "access.list": s.parts.access.List, "statement.list": s.parts.archive.Statement}
+	table := map[string]service.QueryFunc{"ledger.status": s.status, "access.list": s.parts.access.List, "statement.list": s.parts.archive.Statement, "usage.get": s.getUsage}
 	for verb, answer := range s.parts.views.Queries() {
 		table[verb] = func(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
 			a, err := answer(ctx, &projections.Query{Account: account, Body: body})

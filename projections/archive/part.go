@@ -42,11 +42,13 @@ type kind struct {
 // changes what a chunk looks like, raises formatVersion: segments are then made again.
 var kinds = [...]kind{
 	historyPart: {name: "history", open: openHistory, join: joinHistory},
+	usagePart:   {name: "usage", open: openUsage, join: joinUsage},
 }
 
 // historyPart is the index of each part in kinds.
 const (
 	historyPart = iota
+	usagePart
 )
 
 // joinBytesMax is up to how many bytes chunks are joined into one when segments are merged.

@@ -28,7 +28,7 @@ import (
 // The key of an account is the first eight bytes of its name's SHA-256: entries of a fixed
 // size are found by halves, and names that are alike lie apart.
 const (
-	formatVersion = 1
+	formatVersion = 2
 	pageBytes     = 4096
 	entryBytes    = 8 + 8 + 4 + 4
 	pageEntries   = (pageBytes - 4) / entryBytes

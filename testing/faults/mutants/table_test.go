@@ -162,4 +162,8 @@ var table = []mutant{
 		{segment, "store.Hash(sum.Sum(nil)) != s.Content", "len(sum.Sum(nil)) != len(s.Content)"},
 	}},
 	{"keep the archive of another log", "TestAnotherLog", archiveTests, []edit{{"projections/archive/files.go", "return err == nil && store.ChainAt(c) == at, err", "return err == nil && c.Sequence == at.Sequence, err"}}},
+	{"count usage of an archive that is behind", "TestUsageWaitsForTheArchive", serverTests, []edit{{"ledger/server/usage.go", "s.parts.archive.Wait(ctx, known.Sequence)", "ctx.Err()"}}},
+	{"pass over hours of usage", "TestUsageOverSegments", archiveTests, []edit{{"projections/archive/usage.go", "end.time >= from && begin.time < to", "end.time > from+HourMS && begin.time < to"}}},
+	{"count a request twice while it is stored", "TestCountWhileStoring", "./ledger/access", []edit{{"ledger/access/count.go", "(c.held == ulid.ULID{}) || r.ID.Compare(c.held) < 0", "true"}}},
+	{"keep silent about what the access log lost", "TestCountOfWhatIsRetained", "./ledger/access", []edit{{"ledger/access/count.go", "max(since, retained)", "since + 0*retained"}}},
 }
