@@ -24,7 +24,7 @@ func auditCommand(a *app) *cobra.Command {
 		Long: `Replay and verify the log. Both read the stored commits themselves, not a view of them,
 and check each one: its hash, that it follows the one before, and that none is missing.`,
 		Example: "  keyledger audit verify\n  keyledger audit replay --account acme --type 'credit.*'",
-	}, auditReplay(a), auditReprice(a), auditVerify(a))
+	}, auditReplay(a), auditReprice(a), auditReport(a), auditVerify(a))
 }
 
 // openLog opens the log and looks up its end.

@@ -156,18 +156,19 @@ func (u *usage) plot(p *plot, f *usageFlags) {
 		p.draw(inkAllowed, 1, 0) + " allowed " + grouped(u.Totals.Allowed) + "   " +
 		p.draw(inkRefused, 1, 0) + " refused " + grouped(u.Totals.Refused) + "\n")
 	labels := u.labels(p, rows, f.group)
-	lines := make([]bar, len(rows))
-	for i := range rows {
-		r := &rows[i]
-		lines[i] = bar{labels[i], r.Allowed, r.Refused, grouped(r.Requests)}
+	lines := func(line func(*usageRow) bar) (out []bar) {
+		for i := range rows {
+			b := line(&rows[i])
+			if b.label = labels[i]; len(f.group) == 0 || b.first+b.second > 0 {
+				out = append(out, b)
+			}
+		}
+		return out
 	}
-	p.bars(inkAllowed, lines)
+	p.bars(inkAllowed, lines(func(r *usageRow) bar { return bar{"", r.Allowed, r.Refused, grouped(r.Requests)} }))
 	for _, asset := range slices.Sorted(maps.Keys(u.Totals.Spent)) {
 		p.w.WriteString("\nspent" + a + "   " + p.draw(inkSpent, 1, 0) + " " + asset + " " + grouped(u.Totals.Spent[asset]) + "\n")
-		for i := range rows {
-			lines[i] = bar{label: labels[i], first: rows[i].Spent[asset], text: grouped(rows[i].Spent[asset])}
-		}
-		p.bars(inkSpent, lines)
+		p.bars(inkSpent, lines(func(r *usageRow) bar { return bar{first: r.Spent[asset], text: grouped(r.Spent[asset])} }))
 	}
 }
 
@@ -217,16 +218,11 @@ func spanAfter(start events.Time, by string) events.Time {
 	return events.At(start.Std().AddDate(0, 0, 1))
 }
 
-// labels names the rows: by their span, where it is another than the row's above, and
-// what is kept apart.
+// labels names the rows by their span and what is kept apart.
 func (u *usage) labels(p *plot, rows []usageRow, group []string) []string {
 	out := make([]string, len(rows))
 	for i := range rows {
-		start := span(rows[i].Start, u.By)
-		if len(group) > 0 && i > 0 && rows[i-1].Start == rows[i].Start {
-			start = strings.Repeat(" ", utf8.RuneCountInString(start))
-		}
-		parts := []string{start}
+		parts := []string{span(rows[i].Start, u.By)}
 		if len(group) > 0 && u.By == "total" {
 			parts = nil
 		}

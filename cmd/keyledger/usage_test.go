@@ -79,13 +79,16 @@ func TestUsagePlotOfGroups(t *testing.T) {
 	u := usageOf(t, `{"usage":[
  {"start":"2026-03-01T00:00:00Z","key":"key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB","product":"search","requests":4,"allowed":2,"refused":2},
  {"start":"2026-03-01T00:00:00Z","product":"\u001b[2J","requests":2,"allowed":0,"refused":2},
- {"start":"2026-03-02T00:00:00Z","product":"search","requests":1,"allowed":1,"refused":0}],
- "from":"2026-03-01T00:00:00Z","to":"2026-03-04T00:00:00Z","by":"day","totals":{"requests":7,"allowed":3,"refused":4}}`)
+ {"start":"2026-03-02T00:00:00Z","product":"search","requests":1,"allowed":1,"refused":0,"spent":{"credits":100}}],
+ "from":"2026-03-01T00:00:00Z","to":"2026-03-04T00:00:00Z","by":"day","totals":{"requests":7,"allowed":3,"refused":4,"spent":{"credits":100}}}`)
 	f := &usageFlags{account: ledgerItself, environment: "test", group: []string{"key", "product"}}
 	want := `the whole ledger, test: requests a day   █ allowed 3   ▒ refused 4
 2026-03-01 …4R7N2M3V6W9Y1AB search  █████▒▒▒▒▒  4
-           - ?[2J                   ▒▒▒▒▒       2
+2026-03-01 - ?[2J                   ▒▒▒▒▒       2
 2026-03-02 - search                 ██▌         1
+
+spent a day   █ credits 100
+2026-03-02 - search  ██████████████  100
 `
 	if diff := cmp.Diff(want, drawn(u, f, plot{width: 40, blocks: true})); diff != "" {
 		t.Error(diff)

@@ -136,18 +136,21 @@ func webhookDeliveries(a *app) *cobra.Command {
 
 // deliveries is the reply of delivery.list.
 type deliveries struct {
-	Deliveries []struct {
-		Event         string      `json:"event"`
-		Type          string      `json:"type"`
-		Endpoint      string      `json:"endpoint"`
-		Status        string      `json:"status"`
-		Attempts      int64       `json:"attempts"`
-		NextAttemptAt events.Time `json:"next_attempt_at"`
-		StatusCode    *int        `json:"status_code"`
-		Error         *string     `json:"error"`
-	} `json:"deliveries"`
-	Pending    uint64  `json:"pending"`
-	NextCursor *string `json:"next_cursor"`
+	Deliveries []deliveryRow `json:"deliveries"`
+	Pending    uint64        `json:"pending"`
+	NextCursor *string       `json:"next_cursor"`
+}
+
+type deliveryRow struct {
+	Event         string      `json:"event"`
+	Type          string      `json:"type"`
+	Endpoint      string      `json:"endpoint"`
+	Status        string      `json:"status"`
+	Attempts      int64       `json:"attempts"`
+	LastAttemptAt events.Time `json:"last_attempt_at"`
+	NextAttemptAt events.Time `json:"next_attempt_at"`
+	StatusCode    *int        `json:"status_code"`
+	Error         *string     `json:"error"`
 }
 
 func (out *deliveries) rows(t *table) {

@@ -1,0 +1,467 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/ledger/client"
+)
+
+// What a report asks for at most.
+const (
+	reportAtOnce        = 8      // queries at the same time
+	reportAccountsMax   = 1_000  // whose keys and endpoints are looked at, for the whole ledger
+	reportDeliveriesMax = 20_000 // settled deliveries that are looked at, of one account
+	reportListMax       = 500    // objects in a page of a list
+	balanceSamples      = 120    // moments at which each balance is looked at, about
+)
+
+// reportData is what a report is made of.
+type reportData struct {
+	Account     *events.Account // nil for the whole ledger
+	From, To    events.Time     // From is included, To is not
+	Made        events.Time
+	DefaultFrom bool   // nobody said when to begin: not before the account was opened
+	By          string // span of a bar: hour, day or month
+	True        string // position that every answer is true at, or at a later one
+	Status      ledgerStatus
+	Notes       []string
+
+	Environments  []environmentData
+	Keys          []events.Key
+	Endpoints     []endpointData
+	Settled       []settled
+	DeliveriesCut string // says which deliveries were not looked at, "" for none
+}
+
+// ledgerStatus is what a report takes of ledger.status.
+type ledgerStatus struct {
+	Version  string `json:"version"`
+	Position string `json:"position"`
+	HeadHash string `json:"head_hash"`
+	Events   uint64 `json:"events"`
+}
+
+type environmentData struct {
+	Name     string
+	Spans    usage // by span and product
+	Top      usage // by key, or account for the whole ledger
+	Balances []balanceData
+}
+
+type balanceData struct {
+	Asset  string
+	Points []balancePoint
+}
+
+// endpointData is an endpoint and what became of what it was owed.
+type endpointData struct {
+	events.Endpoint
+	Delivered, Dead, Pending int64
+	Last                     events.Time // when a delivery was settled last
+	LastError                string      // of the newest failure there is
+}
+
+// settled is a delivery that is delivered or dead.
+type settled struct {
+	At   events.Time
+	Dead bool
+}
+
+// gatherer asks for what a report needs.
+type gatherer struct {
+	client  *client.Client
+	timeout time.Duration // of a query
+	account string
+	d       *reportData
+
+	mu       sync.Mutex // over d while several queries run, and progress
+	progress *progress
+	asked    int
+}
+
+// ask sends a query. All but the first wait for the position that the first is true at.
+func (g *gatherer) ask(ctx context.Context, account, verb string, body, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	consistency := client.Strict()
+	if g.d.True != "" {
+		consistency = client.WithMinPosition(g.d.True)
+	}
+	reply, err := g.client.Query(ctx, account, verb, body, consistency)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer to %s within %s (--timeout): %w", verb, g.timeout, err)
+	case err != nil:
+		return fmt.Errorf("ask for %s: %w", verb, err)
+	}
+	g.mu.Lock()
+	if g.d.True == "" {
+		g.d.True = reply.Position
+	}
+	g.asked++
+	g.progress.at(g.asked, 0)
+	g.mu.Unlock()
+	return reply.Decode(v)
+}
+
+// gather asks for everything.
+func (g *gatherer) gather(ctx context.Context) error {
+	d := g.d
+	accounts := []string{g.account}
+	if g.account == ledgerItself {
+		var err error
+		if accounts, err = g.accounts(ctx); err != nil {
+			return err
+		}
+	} else {
+		var out struct {
+			Account *events.Account `json:"account"`
+		}
+		if err := g.ask(ctx, g.account, "account.get", nil, &out); err != nil {
+			return err
+		}
+		d.Account = out.Account
+		if opened := spanStart(d.Account.CreatedAt, "day"); d.DefaultFrom && opened > d.From && opened < d.To {
+			d.From = opened
+			d.setBy()
+		}
+	}
+	d.Environments = make([]environmentData, 2)
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(reportAtOnce)
+	for i, name := range []string{events.Live, events.Test} {
+		d.Environments[i].Name = name
+		group.Go(func() error { return g.usage(inner, &d.Environments[i]) })
+	}
+	for _, account := range accounts {
+		group.Go(func() error { return g.keys(inner, account) })
+		group.Go(func() error { return g.endpoints(inner, account) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	g.sort()
+	if d.Account != nil {
+		if err := g.balances(ctx); err != nil {
+			return err
+		}
+	}
+	return g.ask(ctx, ledgerItself, "ledger.status", nil, &d.Status)
+}
+
+// accounts lists the first accounts of the ledger.
+func (g *gatherer) accounts(ctx context.Context) (ids []string, err error) {
+	cursor := ""
+	for {
+		var out struct {
+			Accounts   []events.Account `json:"accounts"`
+			NextCursor *string          `json:"next_cursor"`
+		}
+		if err := g.ask(ctx, ledgerItself, "account.list", pageBody(cursor), &out); err != nil {
+			return nil, err
+		}
+		for i := range out.Accounts {
+			ids = append(ids, out.Accounts[i].ID)
+		}
+		if out.NextCursor == nil || *out.NextCursor == "" {
+			return ids, nil
+		}
+		if cursor = *out.NextCursor; len(ids) >= reportAccountsMax {
+			g.note(fmt.Sprintf("Keys and webhooks are those of the first %s accounts; usage is that of all.", grouped(int64(len(ids)))))
+			return ids, nil
+		}
+	}
+}
+
+func pageBody(cursor string) map[string]any {
+	body := map[string]any{"limit": reportListMax}
+	if cursor != "" {
+		body["cursor"] = cursor
+	}
+	return body
+}
+
+// usage asks for the usage of an environment.
+func (g *gatherer) usage(ctx context.Context, e *environmentData) error {
+	top := "key"
+	if g.account == ledgerItself {
+		top = "account"
+	}
+	body := func(by, group string) map[string]any {
+		return map[string]any{"environment": e.Name, "from": g.d.From, "to": g.d.To, "by": by, "group": []string{group}}
+	}
+	if err := g.ask(ctx, g.account, "usage.get", body(g.d.By, "product"), &e.Spans); err != nil {
+		return err
+	}
+	err := g.ask(ctx, g.account, "usage.get", body("total", top), &e.Top)
+	var refused *events.Error
+	if g.account == ledgerItself && errors.As(err, &refused) && refused.Code == events.LimitExceeded {
+		g.note("More accounts have used " + e.Name + " than can be listed, so there is no table of the top ones.")
+		return nil
+	}
+	if since := e.Spans.since(); since != "" {
+		g.note("In " + e.Name + ", " + since + ".")
+	}
+	return err
+}
+
+// note says something at the end of the page.
+func (g *gatherer) note(text string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.d.Notes = append(g.d.Notes, text)
+}
+
+// keys lists an account's keys.
+func (g *gatherer) keys(ctx context.Context, account string) error {
+	cursor := ""
+	for {
+		var out struct {
+			Keys       []events.Key `json:"keys"`
+			NextCursor *string      `json:"next_cursor"`
+		}
+		if err := g.ask(ctx, account, "key.list", pageBody(cursor), &out); err != nil {
+			return err
+		}
+		g.mu.Lock()
+		g.d.Keys = append(g.d.Keys, out.Keys...)
+		g.mu.Unlock()
+		if out.NextCursor == nil || *out.NextCursor == "" {
+			return nil
+		}
+		cursor = *out.NextCursor
+	}
+}
+
+// endpoints lists an account's endpoints and counts their deliveries.
+func (g *gatherer) endpoints(ctx context.Context, account string) error {
+	var list []endpointData
+	cursor := ""
+	for {
+		var out struct {
+			Endpoints  []events.Endpoint `json:"endpoints"`
+			NextCursor *string           `json:"next_cursor"`
+		}
+		if err := g.ask(ctx, account, "endpoint.list", pageBody(cursor), &out); err != nil {
+			return err
+		}
+		for i := range out.Endpoints {
+			list = append(list, endpointData{Endpoint: out.Endpoints[i]})
+		}
+		if out.NextCursor == nil || *out.NextCursor == "" {
+			break
+		}
+		cursor = *out.NextCursor
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	for i := range list {
+		if list[i].Status == events.Removed {
+			continue // it is owed nothing
+		}
+		var out deliveries
+		body := map[string]any{"limit": 1, "endpoint": list[i].ID, "status": "pending"}
+		if err := g.ask(ctx, account, "delivery.list", body, &out); err != nil {
+			return err
+		}
+		list[i].Pending = int64(out.Pending)
+	}
+	done, err := g.deliveries(ctx, account, list)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.d.Endpoints, g.d.Settled = append(g.d.Endpoints, list...), append(g.d.Settled, done...)
+	return err
+}
+
+// deliveries counts those that were settled within the report's time, newest first.
+func (g *gatherer) deliveries(ctx context.Context, account string, list []endpointData) (done []settled, err error) {
+	cursor := ""
+	for looked := 0; ; {
+		var out deliveries
+		if err := g.ask(ctx, account, "delivery.list", pageBody(cursor), &out); err != nil {
+			return nil, err
+		}
+		for i := range out.Deliveries {
+			r := &out.Deliveries[i]
+			e := slices.IndexFunc(list, func(e endpointData) bool { return e.ID == r.Endpoint })
+			switch {
+			case e < 0, r.LastAttemptAt >= g.d.To:
+				continue
+			case r.Status != "pending" && r.LastAttemptAt < g.d.From:
+				return done, nil
+			}
+			looked++
+			list[e].add(r)
+			if r.Status != "pending" {
+				done = append(done, settled{r.LastAttemptAt, r.Status == "dead"})
+			}
+		}
+		if out.NextCursor == nil || *out.NextCursor == "" {
+			return done, nil
+		}
+		if cursor = *out.NextCursor; looked >= reportDeliveriesMax {
+			g.mu.Lock()
+			g.d.DeliveriesCut = fmt.Sprintf("Only the last %s deliveries of an account are counted.", grouped(reportDeliveriesMax))
+			g.mu.Unlock()
+			return done, nil
+		}
+	}
+}
+
+// add counts a delivery; the newest come first.
+func (e *endpointData) add(r *deliveryRow) {
+	switch r.Status {
+	case "delivered":
+		e.Delivered++
+	case "dead":
+		e.Dead++
+	}
+	if r.Status != "pending" {
+		e.Last = max(e.Last, r.LastAttemptAt)
+	}
+	if e.LastError != "" {
+		return
+	}
+	switch {
+	case r.Error != nil:
+		e.LastError = *r.Error
+	case r.StatusCode != nil && *r.StatusCode/100 != 2:
+		e.LastError = fmt.Sprintf("answered %d", *r.StatusCode)
+	}
+}
+
+// sort puts what came in any order into one.
+func (g *gatherer) sort() {
+	slices.SortFunc(g.d.Keys, func(a, b events.Key) int { return strings.Compare(a.ID, b.ID) })
+	slices.Sort(g.d.Notes)
+	slices.SortFunc(g.d.Endpoints, func(a, b endpointData) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// balances asks what every balance of the account was, over the report's time.
+func (g *gatherer) balances(ctx context.Context) error {
+	stored, err := g.storedBalances(ctx)
+	if err != nil {
+		return err
+	}
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(reportAtOnce)
+	for i := range g.d.Environments {
+		e := &g.d.Environments[i]
+		assets := g.d.assets(e)
+		for _, name := range stored[e.Name] {
+			assets[name] = true
+		}
+		e.Balances = make([]balanceData, len(assets))
+		for j, asset := range slices.Sorted(maps.Keys(assets)) {
+			e.Balances[j].Asset = asset
+			group.Go(func() error { return g.balance(inner, e.Name, &e.Balances[j]) })
+		}
+	}
+	return group.Wait()
+}
+
+// assets is those that the plan or the usage of an environment names.
+func (d *reportData) assets(e *environmentData) map[string]bool {
+	names := map[string]bool{"credits": true}
+	for _, spent := range []map[string]int64{e.Spans.Totals.Spent, e.Spans.Totals.Refunded} {
+		for name := range spent {
+			names[name] = true
+		}
+	}
+	if plan := d.Account.Plan; plan != nil {
+		for name := range plan.Assets {
+			names[name] = true
+		}
+		if plan.Price.Asset != "" {
+			names[plan.Price.Asset] = true
+		}
+		if plan.Allowance != nil {
+			names[plan.Allowance.Asset] = true
+		}
+	}
+	return names
+}
+
+// storedBalances is the assets of the account's balances by environment, as the bucket of
+// balances has them.
+func (g *gatherer) storedBalances(ctx context.Context) (map[string][]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	js, err := jetstream.New(g.client.Conn())
+	if err != nil {
+		return nil, err
+	}
+	stream, err := js.Stream(ctx, "KV_"+store.BucketBalances)
+	if err != nil {
+		return nil, fmt.Errorf("look for the account's balances: %w", err)
+	}
+	prefix := "$KV." + store.BucketBalances + "." + g.account + "."
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
+	if err != nil {
+		return nil, fmt.Errorf("look for the account's balances: %w", err)
+	}
+	out := map[string][]string{}
+	for subject := range info.State.Subjects {
+		environment, asset, _ := strings.Cut(strings.TrimPrefix(subject, prefix), ".")
+		out[environment] = append(out[environment], asset)
+	}
+	return out, nil
+}
+
+// sampleTimes is moments from one time to another, both included, an even hour or number
+// of hours apart.
+func sampleTimes(from, to events.Time) []balancePoint {
+	const hour = 3_600_000
+	step := events.Time(hour)
+	for _, hours := range []events.Time{1, 2, 3, 6, 12, 24, 2 * 24, 7 * 24, 14 * 24, 28 * 24, 91 * 24, 366 * 24} {
+		if step = hours * hour; (to-from)/step < balanceSamples {
+			break
+		}
+	}
+	points := []balancePoint{{At: from}}
+	for at := from - from%step + step; at < to; at += step {
+		points = append(points, balancePoint{At: at})
+	}
+	return append(points, balancePoint{At: to})
+}
+
+// balance asks what a balance was at every moment: what it was before the first movement
+// from then on. One that nothing ever moved has no points.
+func (g *gatherer) balance(ctx context.Context, environment string, b *balanceData) error {
+	var out struct {
+		Movements []struct{} `json:"movements"`
+		Opening   struct {
+			Posted    int64 `json:"posted"`
+			Held      int64 `json:"held"`
+			Available int64 `json:"available"`
+		} `json:"opening"`
+	}
+	body := map[string]any{"environment": environment, "asset": b.Asset, "limit": 1}
+	if err := g.ask(ctx, g.account, "statement.list", body, &out); err != nil || len(out.Movements) == 0 {
+		return err
+	}
+	points := sampleTimes(g.d.From, g.d.To)
+	for i := range points {
+		p := &points[i]
+		body["from_time"] = p.At
+		if err := g.ask(ctx, g.account, "statement.list", body, &out); err != nil {
+			return err
+		}
+		p.Posted, p.Held, p.Available = out.Opening.Posted, out.Opening.Held, out.Opening.Available
+	}
+	b.Points = points
+	return nil
+}
