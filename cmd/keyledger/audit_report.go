@@ -127,10 +127,11 @@ func (a *app) gather(cmd *cobra.Command, f *reportFlags, d *reportData) error {
 		return err
 	}
 	defer conn.Close()
-	g := &gatherer{client: client.New(conn), timeout: a.timeout, account: f.account, d: d, progress: a.newProgress()}
+	account := f.account
 	if f.all {
-		g.account = ledgerItself
+		account = ledgerItself
 	}
+	g := a.newGatherer(client.New(conn), account, d)
 	g.progress.begin("asking")
 	defer g.progress.clear()
 	return g.gather(cmd.Context())

@@ -40,22 +40,13 @@ func (u unit) amount(n int64) string {
 		sign, digits = "−", digits[1:]
 	}
 	if u.Scale == 0 {
-		return sign + grouped(mustParse(digits))
+		return sign + groupedDigits(digits)
 	}
 	if missing := u.Scale + 1 - len(digits); missing > 0 {
 		digits = strings.Repeat("0", missing) + digits
 	}
 	point := len(digits) - u.Scale
-	return sign + grouped(mustParse(digits[:point])) + "." + digits[point:]
-}
-
-// mustParse reads digits that were a number before.
-func mustParse(digits string) int64 {
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil {
-		panic(err)
-	}
-	return n
+	return sign + groupedDigits(digits[:point]) + "." + digits[point:]
 }
 
 // with writes an amount and its unit.
@@ -76,11 +67,10 @@ func (u unit) short(n, most int64) string {
 		}
 	}
 	text := strconv.FormatFloat(math.Abs(value), 'f', -1, 64)
-	if digits, rest, _ := strings.Cut(text, "."); len(digits) > 3 {
-		text = grouped(mustParse(digits))
-		if rest != "" {
-			text += "." + rest
-		}
+	if digits, rest, point := strings.Cut(text, "."); point {
+		text = groupedDigits(digits) + "." + rest
+	} else {
+		text = groupedDigits(digits)
 	}
 	if n == 0 {
 		return "0"
@@ -148,9 +138,13 @@ type scale struct {
 	ticks     []int64
 }
 
+// scaleMax is how large an amount on an axis can be, so that what is rounded up is still a
+// number; larger ones stand at the edge.
+const scaleMax = math.MaxInt64 / 2
+
 // newScale finds round ends and steps, zero among them.
 func newScale(low, high int64) scale {
-	low, high = min(low, 0), max(high, 0)
+	low, high = max(min(low, 0), -scaleMax), min(max(high, 0), scaleMax)
 	if low == 0 && high == 0 {
 		high = 1
 	}
@@ -162,11 +156,12 @@ func newScale(low, high int64) scale {
 	return s
 }
 
-// niceStep is the least of 1, 2, 5, 10, 20 … that is not less than a step.
+// niceStep is the least of 1, 2, 5, 10, 20 … that is not less than a step, which is at most
+// a fifth of what int64 holds.
 func niceStep(step float64) int64 {
 	for power := int64(1); ; power *= 10 {
 		for _, n := range []int64{1, 2, 5} {
-			if float64(n*power) >= step || power > math.MaxInt64/100 {
+			if float64(n*power) >= step {
 				return n * power
 			}
 		}
@@ -184,6 +179,7 @@ func floorTo(n, step int64) int64 {
 
 func (s scale) y(n int64) coordinate {
 	const room = chartHeight - chartTop - chartFoot
+	n = min(max(n, s.low), s.high)
 	return coordinate(chartTop + room*(float64(s.high)-float64(n))/(float64(s.high)-float64(s.low)))
 }
 
@@ -389,7 +385,8 @@ func balanceLine(id, title string, points []balancePoint, u unit) *chart {
 func timeTicks(x timeAxis) []tick {
 	const day = 24 * time.Hour
 	length := time.Duration(x.to-x.from) * time.Millisecond
-	step := 366 * day
+	const year = 366 * day
+	step := (length/(timeLabels-1)/year + 1) * year
 	for _, s := range []time.Duration{time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, day, 2 * day, 5 * day, 7 * day, 14 * day, 28 * day, 91 * day} {
 		if length/s < timeLabels {
 			step = s
@@ -400,7 +397,7 @@ func timeTicks(x timeAxis) []tick {
 	if step < day {
 		label = "2 Jan 15:04"
 	}
-	if length > 366*day {
+	if length > year {
 		label = "Jan 2006"
 	}
 	var out []tick

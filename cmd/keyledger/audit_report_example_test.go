@@ -22,7 +22,7 @@ func exampleReport() *reportData {
 	d := &reportData{
 		Account: &events.Account{ID: "acme", Name: "Acme " + hostile, Plan: &events.Plan{Assets: map[string]events.Asset{"usd": {Scale: 2, Class: events.Fiat}}}},
 		From:    from, To: from + 29*milliDay + 15*milliHour, Made: from + 29*milliDay + 15*milliHour, By: "day",
-		True: "0:184221", Status: ledgerStatus{"1.2.3", "0:184230", "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8", 1_204_511},
+		True: "0:184221", Status: ledgerStatus{Version: "1.2.3", Position: "0:184230", HeadHash: "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8", Events: 1_204_511},
 	}
 	live := environmentData{Name: events.Live}
 	products := []string{"payments", "search", "reports", "", "images", hostile, "mail", "geo"}

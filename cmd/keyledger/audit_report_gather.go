@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyledger/keyledger/events"
-	"github.com/keyledger/keyledger/events/store"
 	"github.com/keyledger/keyledger/ledger/client"
 )
 
@@ -51,6 +48,12 @@ type ledgerStatus struct {
 	Position string `json:"position"`
 	HeadHash string `json:"head_hash"`
 	Events   uint64 `json:"events"`
+
+	Projections []struct {
+		Name     string `json:"name"`
+		Position string `json:"position"`
+		Failure  string `json:"failure"`
+	} `json:"projections"`
 }
 
 type environmentData struct {
@@ -86,6 +89,8 @@ type gatherer struct {
 	account string
 	d       *reportData
 
+	accountsMax, deliveriesMax int
+
 	mu       sync.Mutex // over d while several queries run, and progress
 	progress *progress
 	asked    int
@@ -114,6 +119,14 @@ func (g *gatherer) ask(ctx context.Context, account, verb string, body, v any) e
 	g.progress.at(g.asked, 0)
 	g.mu.Unlock()
 	return reply.Decode(v)
+}
+
+// newGatherer makes one that asks as a, about an account or the whole ledger.
+func (a *app) newGatherer(c *client.Client, account string, d *reportData) *gatherer {
+	return &gatherer{
+		client: c, timeout: a.timeout, account: account, d: d, progress: a.newProgress(),
+		accountsMax: reportAccountsMax, deliveriesMax: reportDeliveriesMax,
+	}
 }
 
 // gather asks for everything.
@@ -178,7 +191,7 @@ func (g *gatherer) accounts(ctx context.Context) (ids []string, err error) {
 		if out.NextCursor == nil || *out.NextCursor == "" {
 			return ids, nil
 		}
-		if cursor = *out.NextCursor; len(ids) >= reportAccountsMax {
+		if cursor = *out.NextCursor; len(ids) >= g.accountsMax {
 			g.note(fmt.Sprintf("Keys and webhooks are those of the first %s accounts; usage is that of all.", grouped(int64(len(ids)))))
 			return ids, nil
 		}
@@ -312,9 +325,9 @@ func (g *gatherer) deliveries(ctx context.Context, account string, list []endpoi
 		if out.NextCursor == nil || *out.NextCursor == "" {
 			return done, nil
 		}
-		if cursor = *out.NextCursor; looked >= reportDeliveriesMax {
+		if cursor = *out.NextCursor; looked >= g.deliveriesMax {
 			g.mu.Lock()
-			g.d.DeliveriesCut = fmt.Sprintf("Only the last %s deliveries of an account are counted.", grouped(reportDeliveriesMax))
+			g.d.DeliveriesCut = fmt.Sprintf("Only about the last %s deliveries of an account are counted.", grouped(int64(g.deliveriesMax)))
 			g.mu.Unlock()
 			return done, nil
 		}
@@ -348,120 +361,4 @@ func (g *gatherer) sort() {
 	slices.SortFunc(g.d.Keys, func(a, b events.Key) int { return strings.Compare(a.ID, b.ID) })
 	slices.Sort(g.d.Notes)
 	slices.SortFunc(g.d.Endpoints, func(a, b endpointData) int { return strings.Compare(a.ID, b.ID) })
-}
-
-// balances asks what every balance of the account was, over the report's time.
-func (g *gatherer) balances(ctx context.Context) error {
-	stored, err := g.storedBalances(ctx)
-	if err != nil {
-		return err
-	}
-	group, inner := errgroup.WithContext(ctx)
-	group.SetLimit(reportAtOnce)
-	for i := range g.d.Environments {
-		e := &g.d.Environments[i]
-		assets := g.d.assets(e)
-		for _, name := range stored[e.Name] {
-			assets[name] = true
-		}
-		e.Balances = make([]balanceData, len(assets))
-		for j, asset := range slices.Sorted(maps.Keys(assets)) {
-			e.Balances[j].Asset = asset
-			group.Go(func() error { return g.balance(inner, e.Name, &e.Balances[j]) })
-		}
-	}
-	return group.Wait()
-}
-
-// assets is those that the plan or the usage of an environment names.
-func (d *reportData) assets(e *environmentData) map[string]bool {
-	names := map[string]bool{"credits": true}
-	for _, spent := range []map[string]int64{e.Spans.Totals.Spent, e.Spans.Totals.Refunded} {
-		for name := range spent {
-			names[name] = true
-		}
-	}
-	if plan := d.Account.Plan; plan != nil {
-		for name := range plan.Assets {
-			names[name] = true
-		}
-		if plan.Price.Asset != "" {
-			names[plan.Price.Asset] = true
-		}
-		if plan.Allowance != nil {
-			names[plan.Allowance.Asset] = true
-		}
-	}
-	return names
-}
-
-// storedBalances is the assets of the account's balances by environment, as the bucket of
-// balances has them.
-func (g *gatherer) storedBalances(ctx context.Context) (map[string][]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, g.timeout)
-	defer cancel()
-	js, err := jetstream.New(g.client.Conn())
-	if err != nil {
-		return nil, err
-	}
-	stream, err := js.Stream(ctx, "KV_"+store.BucketBalances)
-	if err != nil {
-		return nil, fmt.Errorf("look for the account's balances: %w", err)
-	}
-	prefix := "$KV." + store.BucketBalances + "." + g.account + "."
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
-	if err != nil {
-		return nil, fmt.Errorf("look for the account's balances: %w", err)
-	}
-	out := map[string][]string{}
-	for subject := range info.State.Subjects {
-		environment, asset, _ := strings.Cut(strings.TrimPrefix(subject, prefix), ".")
-		out[environment] = append(out[environment], asset)
-	}
-	return out, nil
-}
-
-// sampleTimes is moments from one time to another, both included, an even hour or number
-// of hours apart.
-func sampleTimes(from, to events.Time) []balancePoint {
-	const hour = 3_600_000
-	step := events.Time(hour)
-	for _, hours := range []events.Time{1, 2, 3, 6, 12, 24, 2 * 24, 7 * 24, 14 * 24, 28 * 24, 91 * 24, 366 * 24} {
-		if step = hours * hour; (to-from)/step < balanceSamples {
-			break
-		}
-	}
-	points := []balancePoint{{At: from}}
-	for at := from - from%step + step; at < to; at += step {
-		points = append(points, balancePoint{At: at})
-	}
-	return append(points, balancePoint{At: to})
-}
-
-// balance asks what a balance was at every moment: what it was before the first movement
-// from then on. One that nothing ever moved has no points.
-func (g *gatherer) balance(ctx context.Context, environment string, b *balanceData) error {
-	var out struct {
-		Movements []struct{} `json:"movements"`
-		Opening   struct {
-			Posted    int64 `json:"posted"`
-			Held      int64 `json:"held"`
-			Available int64 `json:"available"`
-		} `json:"opening"`
-	}
-	body := map[string]any{"environment": environment, "asset": b.Asset, "limit": 1}
-	if err := g.ask(ctx, g.account, "statement.list", body, &out); err != nil || len(out.Movements) == 0 {
-		return err
-	}
-	points := sampleTimes(g.d.From, g.d.To)
-	for i := range points {
-		p := &points[i]
-		body["from_time"] = p.At
-		if err := g.ask(ctx, g.account, "statement.list", body, &out); err != nil {
-			return err
-		}
-		p.Posted, p.Held, p.Available = out.Opening.Posted, out.Opening.Held, out.Opening.Available
-	}
-	b.Points = points
-	return nil
 }

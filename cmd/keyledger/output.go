@@ -182,10 +182,15 @@ func grouped(n int64) string {
 	if n < 0 {
 		sign, digits = "-", digits[1:]
 	}
+	return sign + groupedDigits(digits)
+}
+
+// groupedDigits is the same of digits.
+func groupedDigits(digits string) string {
 	for i := len(digits) - 3; i > 0; i -= 3 {
 		digits = digits[:i] + "," + digits[i:]
 	}
-	return sign + digits
+	return digits
 }
 
 // list writes names for people.

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/ledger"
+	"github.com/keyledger/keyledger/ledger/client"
+	"github.com/keyledger/keyledger/ledger/server"
+	"github.com/keyledger/keyledger/testing/ledgertest"
+	"github.com/keyledger/keyledger/testing/receiver"
+)
+
+// gathered is a report's data on a ledger, up to now by its clock.
+func gathered(t *testing.T, l *ledgertest.Ledger, account string, f reportFlags, now time.Time, change func(*gatherer)) *reportData {
+	t.Helper()
+	if f.all = account == ledgerItself; !f.all {
+		f.account = account
+	}
+	d, err := f.data(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := (&app{timeout: 30 * time.Second, errOut: io.Discard}).newGatherer(l.Client, account, d)
+	if change != nil {
+		change(g)
+	}
+	if err := g.gather(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// inParallel calls f for 0 to n-1, some at the same time.
+func inParallel(t *testing.T, n int, f func(context.Context, int) error) {
+	t.Helper()
+	group, ctx := errgroup.WithContext(t.Context())
+	group.SetLimit(32)
+	for i := range n {
+		group.Go(func() error { return f(ctx, i) })
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestGatherPages: what does not fit a page is asked for on the next, up to the limits,
+// and the report says where it stopped.
+func TestGatherPages(t *testing.T) {
+	const many = reportListMax + 20
+	hooks, err := receiver.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { hooks.Close() })
+	l := ledgertest.Start(t)
+	inParallel(t, many, func(ctx context.Context, i int) error {
+		_, err := l.OpenAccount(ctx, fmt.Sprintf("a%d", i), ledger.OpenAccount{})
+		return err
+	})
+	endpoint, err := l.RegisterEndpoint(t.Context(), "a0", ledger.RegisterEndpoint{
+		URL: hooks.URL + "/a0", Environment: events.Test, Events: []string{"key.*"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hooks.Register("/a0", endpoint.Secret); err != nil {
+		t.Fatal(err)
+	}
+	inParallel(t, many, func(ctx context.Context, i int) error {
+		_, err := l.CreateKey(ctx, "a0", ledger.CreateKey{Environment: events.Test, Name: "key"})
+		return err
+	})
+	now := time.Now().Add(time.Hour)
+	var d *reportData
+	for d == nil || len(d.Settled) < many { // records of attempts come a little later
+		d = gathered(t, l, "a0", reportFlags{}, now, nil)
+	}
+	if len(d.Keys) != many || len(d.Endpoints) != 1 || d.Endpoints[0].Delivered != many || d.Endpoints[0].Last == 0 || d.DeliveriesCut != "" {
+		t.Errorf("%d keys, endpoints %+v, %q", len(d.Keys), d.Endpoints, d.DeliveriesCut)
+	}
+	d = gathered(t, l, "a0", reportFlags{}, now, func(g *gatherer) { g.deliveriesMax = reportListMax })
+	if len(d.Settled) != reportListMax || d.DeliveriesCut == "" {
+		t.Errorf("with a limit: %d deliveries, %q", len(d.Settled), d.DeliveriesCut)
+	}
+	d = gathered(t, l, "a0", reportFlags{from: "-24h", to: "-12h"}, now, nil)
+	if len(d.Settled) != 0 || d.Endpoints[0].Delivered != 0 {
+		t.Errorf("yesterday: %d deliveries", len(d.Settled))
+	}
+	d = gathered(t, l, ledgerItself, reportFlags{}, now, nil)
+	if len(d.Keys) != many || len(d.Notes) != 0 || d.Account != nil {
+		t.Errorf("of the ledger: %d keys, notes %q", len(d.Keys), d.Notes)
+	}
+	d = gathered(t, l, ledgerItself, reportFlags{}, now, func(g *gatherer) { g.accountsMax = reportListMax })
+	if len(d.Notes) != 1 {
+		t.Errorf("of the first accounts: notes %q", d.Notes)
+	}
+}
+
+// TestGatherBalances: a balance in a report is what it was then.
+func TestGatherBalances(t *testing.T) {
+	var ahead atomic.Int64 // of the real clock, which no caller's patience may be behind
+	ahead.Store(int64(-10 * 24 * time.Hour))
+	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	l := ledgertest.Start(t, func(cfg *server.Config) { cfg.Clock = clock })
+	later := func() {
+		l.Stop()
+		ahead.Add(int64(24 * time.Hour))
+		l.Start()
+	}
+	id := func() client.Option {
+		return client.WithID(ulid.MustNew(ulid.Timestamp(clock()), ulid.DefaultEntropy()))
+	}
+	must := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(l.OpenAccount(t.Context(), "acme", ledger.OpenAccount{}, id()))
+	must(l.Grant(t.Context(), "acme", ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 1000}, id()))
+	later()
+	must(l.Debit(t.Context(), "acme", ledger.DebitCredit{Environment: events.Test, Asset: "credits", Amount: 300}, id()))
+	must(l.Grant(t.Context(), "acme", ledger.GrantCredit{Environment: events.Live, Asset: "gold", Amount: 7}, id()))
+	later()
+	must(l.PlaceHold(t.Context(), "acme", ledger.PlaceHold{Environment: events.Test, Asset: "credits", Amount: 200, ExpiresIn: "1h"}, id()))
+
+	begin := clock().UTC().AddDate(0, 0, -3)
+	d := gathered(t, l, "acme", reportFlags{from: begin.Format(time.RFC3339)}, clock().Add(time.Second), nil)
+	held := func(points []balancePoint) (out []balancePoint) {
+		for _, p := range points {
+			if p.At = 0; len(out) == 0 || out[len(out)-1] != p {
+				out = append(out, p)
+			}
+		}
+		return out
+	}
+	want := "[{ 0 0 0} { 1000 0 1000} { 700 0 700} { 700 200 500}]"
+	test, live := d.Environments[1], d.Environments[0]
+	if got := held(test.Balances[0].Points); len(test.Balances) != 1 || fmt.Sprint(got) != want {
+		t.Errorf("%d balances; credits went %v, not %s", len(test.Balances), got, want)
+	}
+	// No plan and no use names this one: the bucket knows it.
+	if got := live.Balances; len(got) != 2 || got[0].Points != nil || fmt.Sprint(held(got[1].Points)) != "[{ 0 0 0} { 7 0 7}]" {
+		t.Errorf("live: %+v", got)
+	}
+	d = gathered(t, l, "acme", reportFlags{}, clock(), nil)
+	if opened := spanStart(d.Account.CreatedAt, "day"); d.From != opened || d.By != "day" {
+		t.Errorf("from %s by %s, where the account was opened at %s", d.From, d.By, d.Account.CreatedAt)
+	}
+	l.Verify()
+	l.Stop() // before what Start has opened again is closed
+}
