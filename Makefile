@@ -6,7 +6,7 @@ BENCH  ?=     # of a benchmark: make bench BENCH='-in-flight 256 -workloads debi
 ROUNDS ?= 100 # how often each fault happens in make faults
 FUZZ   ?= 30s # how long each fuzz target runs in make fuzz
 
-.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race bench bench-peers bench-scale bench-rebuild bench-live faults fuzz mutants clean
+.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race report-browser bench bench-peers bench-scale bench-rebuild bench-live faults fuzz mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | \
@@ -52,6 +52,9 @@ tidy: ## the rules of the house
 
 race: ## all tests under the race detector
 	$(GO) test -race ./...
+
+report-browser: ## open keyledger's report in headless Chromium; as root it installs what is missing
+	KEYLEDGER_BROWSER=install $(GO) test ./cmd/keyledger -run InABrowser -count 1 -v
 
 bench: ## what keyledger does a second beside a bare echo, see BENCHMARKS.md
 	$(GO) run ./testing/bench $(BENCH)

@@ -49,12 +49,20 @@ func exampleReport() *reportData {
 			t.Refusals[[]string{"rate_limited", "insufficient_credits", "ip_not_allowed", "key_expired"}[r.IntN(i%4+1)]] += refused
 		}
 	}
-	left := spans.Totals
+	exampleKeys(d, top, spans.Totals.Requests)
+	live.Balances = exampleBalances(d, r)
+	d.Environments = []environmentData{live, {Name: events.Test}}
+	exampleWebhooks(d, r)
+	return d
+}
+
+// exampleKeys adds keys, one of each kind that a report points out, and their requests.
+func exampleKeys(d *reportData, top *usage, left int64) {
 	names := []string{"backend", "mobile app", hostile, "reports nightly", "partner north", "partner south", "staging copy", "scratch", "import"}
 	for i, name := range names {
 		key := events.Key{
 			ID: fmt.Sprintf("key_01J8Z5T0XKQ4R7N2M3V6W9Y1%02d", i), Account: "acme", Environment: events.Live, Name: name, Kind: events.Standard, Status: events.Active,
-			CreatedAt: from - events.Time(40-8*i)*milliDay, LastUsedAt: d.To - events.Time(i*i)*milliHour,
+			CreatedAt: d.From - events.Time(40-8*i)*milliDay, LastUsedAt: d.To - events.Time(i*i)*milliHour,
 		}
 		switch i {
 		case 3:
@@ -64,19 +72,24 @@ func exampleReport() *reportData {
 		case 5:
 			key.Status, key.Reason = events.Revoked, "seen in a public repository"
 		case 6:
-			key.ExpiresAt = from
+			key.ExpiresAt = d.From
 		case 7:
 			key.Status = events.Disabled
 		case 8:
-			key.LastUsedAt, key.CreatedAt = 0, from-90*milliDay
+			key.LastUsedAt, key.CreatedAt = 0, d.From-90*milliDay
 		}
 		d.Keys = append(d.Keys, key)
-		n := left.Requests / int64(2+i)
-		left.Requests -= n
+		n := left / int64(2+i)
+		left -= n
 		top.Rows = append(top.Rows, usageRow{Key: key.ID, Requests: n, Refused: n / int64(12+i), Allowed: n - n/int64(12+i), Spent: map[string]int64{"credits": n * 48, "usd": n / 3}})
 	}
+}
+
+// exampleBalances is a balance with holds, and one that is owed at first.
+func exampleBalances(d *reportData, r *rand.Rand) []balanceData {
 	credits, usd := int64(8_000_000), int64(-120_000)
 	held := int64(0)
+	out := []balanceData{{Asset: "credits"}, {Asset: "usd"}}
 	for _, p := range sampleTimes(d.From, d.To) {
 		credits -= r.Int64N(130_000)
 		usd -= r.Int64N(4_000)
@@ -88,16 +101,13 @@ func exampleReport() *reportData {
 		c, u := p, p
 		c.Posted, c.Held, c.Available = credits, held, credits-held
 		u.Posted, u.Available = usd, usd
-		if len(live.Balances) == 0 {
-			live.Balances = []balanceData{{Asset: "credits"}, {Asset: "usd"}}
-		}
-		live.Balances[0].Points, live.Balances[1].Points = append(live.Balances[0].Points, c), append(live.Balances[1].Points, u)
+		out[0].Points, out[1].Points = append(out[0].Points, c), append(out[1].Points, u)
 	}
-	d.Environments = []environmentData{live, {Name: events.Test}}
-	exampleWebhooks(d, r)
-	return d
+	return out
 }
 
+// exampleWebhooks adds endpoints: one that works, one that fails of late, one that is
+// paused.
 func exampleWebhooks(d *reportData, r *rand.Rand) {
 	for i, url := range []string{"https://hooks.acme.example/keyledger", "https://books.example/in/" + hostile, "https://old.example/hook"} {
 		e := endpointData{Endpoint: events.Endpoint{

@@ -16,7 +16,7 @@ import (
 // there. Only the ports are others, and "make build" has happened.
 func TestReadmeTour(t *testing.T) {
 	runDocument(t, "README.md", "", 12,
-		"refused: the key is for other addresses", "refused: 100 credits are left", "intact +yes")
+		"refused: the key is for other addresses", "refused: 100 credits are left", "acme, test: requests a day", "intact +yes")
 }
 
 // TestGuide runs every command of the guide on a fresh server.
@@ -24,7 +24,7 @@ func TestGuide(t *testing.T) {
 	serve := "keyledger serve &\nuntil keyledger status >/dev/null 2>&1; do sleep 0.1; done\n"
 	runDocument(t, "GUIDE.md", serve, 40,
 		"permission_denied: this key reads search only", "permission_denied: this key only reads", "available +10500",
-		"available +99900", "available +500", "intact +yes", "key.disabled", "revoked")
+		"available +99900", "available +500", "acme, live: requests a day", "report +acme.html", "intact +yes", "key.disabled", "revoked")
 }
 
 // runDocument runs a document's shell blocks after a prologue. They must have so many
