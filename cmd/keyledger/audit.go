@@ -20,9 +20,10 @@ const partition = 0
 func auditCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "audit",
-		Short: "Replay and verify the log",
-		Long: `Replay and verify the log. Both read the stored commits themselves, not a view of them,
-and check each one: its hash, that it follows the one before, and that none is missing.`,
+		Short: "Replay and verify the log, and report on it",
+		Long: `Replay and verify the log, and report on it. Replay and verify read the stored commits
+themselves, not a view of them, and check each one: its hash, that it follows the one
+before, and that none is missing.`,
 		Example: "  keyledger audit verify\n  keyledger audit replay --account acme --type 'credit.*'",
 	}, auditReplay(a), auditReprice(a), auditReport(a), auditVerify(a))
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/keyledger/keyledger/events/store"
 )
 
-// balances asks what every balance of the account was, over the report's time.
+// balances asks how every balance of the account went.
 func (g *gatherer) balances(ctx context.Context) error {
 	if reached, err := g.bucketsReached(ctx); err != nil {
 		return err
@@ -128,13 +128,14 @@ func (g *gatherer) storedBalances(ctx context.Context) (map[string][]string, err
 	return out, nil
 }
 
-// sampleTimes is moments from one time to another, both included, an even hour or number
-// of hours apart.
+// sampleTimes is moments from one time to another, both included, an even number of
+// minutes or hours apart.
 func sampleTimes(from, to events.Time) []balancePoint {
-	const hour = 3_600_000
-	step := events.Time(hour)
-	for _, hours := range []events.Time{1, 2, 3, 6, 12, 24, 2 * 24, 7 * 24, 14 * 24, 28 * 24, 91 * 24, 366 * 24} {
-		if step = hours * hour; (to-from)/step < balanceSamples {
+	const minute = 60_000
+	const hour, day = 60 * minute, 24 * 60 * minute
+	var step events.Time
+	for _, step = range []events.Time{minute, 5 * minute, 15 * minute, hour, 2 * hour, 6 * hour, 12 * hour, day, 2 * day, 7 * day, 28 * day, 91 * day, 366 * day} {
+		if (to-from)/step < balanceSamples {
 			break
 		}
 	}
@@ -145,30 +146,31 @@ func sampleTimes(from, to events.Time) []balancePoint {
 	return append(points, balancePoint{At: to})
 }
 
-// balance asks what a balance was at every moment: what it was before the first movement
-// from then on. One that nothing ever moved has no points.
+// balance asks how a balance went: after every movement where one page holds them all,
+// else at even moments.
 func (g *gatherer) balance(ctx context.Context, environment string, b *balanceData) error {
-	var out struct {
-		Movements []struct{} `json:"movements"`
-		Opening   struct {
-			Posted    int64 `json:"posted"`
-			Held      int64 `json:"held"`
-			Available int64 `json:"available"`
-		} `json:"opening"`
-	}
-	body := map[string]any{"environment": environment, "asset": b.Asset, "limit": 1}
-	if err := g.ask(ctx, g.account, "statement.list", body, &out); err != nil || len(out.Movements) == 0 {
+	var out statement
+	body := map[string]any{"environment": environment, "asset": b.Asset, "from_time": g.d.From, "to_time": g.d.To, "limit": g.movementsMax}
+	if err := g.ask(ctx, g.account, "statement.list", body, &out); err != nil {
 		return err
 	}
-	points := sampleTimes(g.d.From, g.d.To)
-	for i := range points {
-		p := &points[i]
-		body["from_time"] = p.At
+	if out.NextCursor == nil || *out.NextCursor == "" {
+		b.Points = []balancePoint{{g.d.From, out.Opening}}
+		for _, m := range out.Movements {
+			b.Points = append(b.Points, balancePoint{m.Time, m.balanceParts})
+		}
+		b.Points = append(b.Points, balancePoint{g.d.To, out.Closing})
+		return nil
+	}
+	b.Sampled, b.Points = true, sampleTimes(g.d.From, g.d.To)
+	for i := range b.Points {
+		p := &b.Points[i]
+		out = statement{}
+		body := map[string]any{"environment": environment, "asset": b.Asset, "from_time": p.At, "limit": 1}
 		if err := g.ask(ctx, g.account, "statement.list", body, &out); err != nil {
 			return err
 		}
-		p.Posted, p.Held, p.Available = out.Opening.Posted, out.Opening.Held, out.Opening.Available
+		p.balanceParts = out.Opening // what it was before the first movement from then on
 	}
-	b.Points = points
 	return nil
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/keyledger/keyledger/events"
 )
 
 // envBrowser turns the tests in a browser on: they take some seconds. Set to "install", it
@@ -232,21 +234,47 @@ func TestReportInABrowser(t *testing.T) {
 	if background["light"] == background["dark"] {
 		t.Errorf("light and dark are both %s", background["light"])
 	}
-	for _, width := range []int64{1160, 720, 390} {
-		b.do(chromedp.EmulateViewport(width, 900))
-		if got := evaluate[[]string](b, overlaps); len(got) > 0 {
-			t.Errorf("%d wide: %q", width, got)
-		}
-		if got := evaluate[float64](b, `document.documentElement.scrollWidth`); got > float64(width) {
-			t.Errorf("%d wide: the page is %v", width, got)
-		}
-	}
+	b.fits()
 	b.media("print", "dark")
 	if got := evaluate[[]string](b, `[getComputedStyle(document.body).backgroundColor]`)[0]; got != "rgb(255, 255, 255)" {
 		t.Errorf("printed on %s", got)
 	}
 	if got := evaluate[float64](b, `Math.min(...[...document.querySelectorAll("details table")].map(e => e.getBoundingClientRect().height))`); got < 50 {
 		t.Errorf("printed, a table of numbers is %v high", got)
+	}
+}
+
+// fits checks that nothing overlaps or stands out, on screens of several widths.
+func (b *browser) fits() {
+	b.t.Helper()
+	for _, width := range []int64{1160, 720, 390} {
+		b.do(chromedp.EmulateViewport(width, 900))
+		if got := evaluate[[]string](b, overlaps); len(got) > 0 {
+			b.t.Errorf("%d wide: %q", width, got)
+		}
+		if got := evaluate[float64](b, `document.documentElement.scrollWidth`); got > float64(width) {
+			b.t.Errorf("%d wide: the page is %v", width, got)
+		}
+	}
+}
+
+// TestReportSpansInABrowser: labels have room, however long a time a report is about.
+func TestReportSpansInABrowser(t *testing.T) {
+	b := openBrowser(t)
+	for name, length := range map[string]events.Time{"minutes": 5 * 60_000, "hours": 47 * milliHour, "days": 119 * milliDay, "months": 400 * milliDay, "years": 4000 * milliDay} {
+		d := exampleReport()
+		d.From = d.To - length
+		d.setBy()
+		for i := range d.Environments[0].Balances {
+			points := d.Environments[0].Balances[i].Points
+			for j := range points {
+				points[j].At = d.From + length*events.Time(j)/events.Time(len(points)-1)
+			}
+		}
+		path := filepath.Join(t.TempDir(), name+".html")
+		write(t, path, d)
+		b.open(path)
+		b.fits()
 	}
 }
 

@@ -207,7 +207,7 @@ func newChart(id, title string, s scale, u unit) *chart {
 func timeFormat(by string) (label, full string) {
 	switch by {
 	case "hour":
-		return "15:04", "2 Jan 2006, 15:04"
+		return "15:04", minuteFormat
 	case "month":
 		return "Jan 2006", "January 2006"
 	}
@@ -247,7 +247,7 @@ func stacked(id, title, by string, starts []events.Time, end events.Time, series
 			if by == "hour" && (i == 0 || starts[i-every].Std().Day() != start.Std().Day()) {
 				text = start.Std().Format("2 Jan " + label)
 			}
-			c.Times = append(c.Times, tick{middle, text})
+			c.Times = append(c.Times, timeTick(middle, text))
 		}
 		var below int64
 		for _, s := range series {
@@ -318,95 +318,121 @@ func stackedTable(by string, starts []events.Time, series []barSeries, sums []in
 	return t
 }
 
-// balanceFine is up to how long a time the table of a balance has each moment of its picture.
-const balanceFine = 4 * 24 * time.Hour
-
-// balancePoint is what a balance was at a moment.
+// balancePoint is what a balance was from a moment on.
 type balancePoint struct {
-	At                      events.Time
-	Posted, Held, Available int64
+	At events.Time
+	balanceParts
 }
 
 // balanceLine draws a balance over time: what is posted as an area, and what is available
 // of it as a line where holds make the two differ.
-func balanceLine(id, title string, points []balancePoint, u unit) *chart {
-	var low, high int64
+func balanceLine(id, title string, b *balanceData, u unit) *chart {
+	first, last := b.Points[0], b.Points[len(b.Points)-1]
+	low, high := first.Posted, first.Posted
 	held := false
-	for _, p := range points {
+	for _, p := range b.Points {
 		low, high = min(low, p.Posted, p.Available), max(high, p.Posted, p.Available)
 		held = held || p.Held != 0
 	}
-	first, last := points[0], points[len(points)-1]
 	sc, axis := newScale(low, high), timeAxis{first.At, last.At}
 	c := newChart(id, title, sc, u)
-	path := func(value func(balancePoint) int64) string {
-		var b strings.Builder
-		for i, p := range points {
-			command := "L"
-			if i == 0 {
-				command = "M"
-			}
-			b.WriteString(command + axis.x(p.At).String() + " " + sc.y(value(p)).String())
-		}
-		return b.String()
-	}
-	posted := path(func(p balancePoint) int64 { return p.Posted })
-	c.Area = posted + "L" + axis.x(last.At).String() + " " + c.Zero.String() + "L" + axis.x(first.At).String() + " " + c.Zero.String() + "Z"
+	posted := b.path(axis, sc, func(p balancePoint) int64 { return p.Posted })
+	c.Area = posted + "V" + c.Zero.String() + "H" + axis.x(first.At).String() + "Z"
 	c.Lines = []line{{posted, "l1"}}
 	if held {
-		c.Lines = append(c.Lines, line{path(func(p balancePoint) int64 { return p.Available }), "l2"})
+		c.Lines = append(c.Lines, line{b.path(axis, sc, func(p balancePoint) int64 { return p.Available }), "l2"})
 		c.Legend = []legend{{"s1", "posted", u.with(last.Posted)}, {"s2", "available", u.with(last.Available)}}
 	}
 	c.Times = timeTicks(axis)
-	if len(points) > 3 {
-		c.Note = "Looked at every " + days(points[2].At-points[1].At) + "; straight between."
+	if b.Sampled {
+		c.Note = "Looked at every " + days(b.Points[2].At-b.Points[1].At) + "; straight between."
 	}
 	c.Desc = u.with(first.Posted) + " at the beginning, " + u.with(last.Posted) + " at the end, " + u.with(last.Available) +
-		" of it available; between " + u.amount(low) + " and " + u.amount(high) + ". The table below has all numbers."
-	// The table has one row a day at most where the picture is of more than a few days, and
-	// none where nothing moved.
-	every := events.Time(1)
-	if last.At-first.At > events.Time(balanceFine.Milliseconds()) {
-		every = 24 * 60 * 60 * 1000
+		" of it available; between " + u.amount(low) + " and " + u.amount(high) + ". The table below has the numbers."
+	c.Table = b.table(u)
+	return c
+}
+
+// path draws a value: straight between samples, in steps where every movement is known.
+func (b *balanceData) path(x timeAxis, y scale, value func(balancePoint) int64) string {
+	var text strings.Builder
+	for i, p := range b.Points {
+		at, n := x.x(p.At).String(), y.y(value(p)).String()
+		switch {
+		case i == 0:
+			text.WriteString("M" + at + " " + n)
+		case b.Sampled:
+			text.WriteString("L" + at + " " + n)
+		default:
+			text.WriteString("H" + at + "V" + n)
+		}
 	}
-	t := &chartTable{Head: []string{"At (UTC)", "Posted", "Held", "Available"}}
-	for i, p := range points {
-		edge := i == 0 || i+1 == len(points)
-		if !edge && (p.At%every != 0 || p.Posted == points[i-1].Posted && p.Held == points[i-1].Held) {
+	return text.String()
+}
+
+// balanceRowsMax is up to how many rows the table of a balance has each moment; where
+// there would be more, it has the last of each day.
+const balanceRowsMax = 60
+
+// table is the numbers, but for moments at which nothing moved.
+func (b *balanceData) table(u unit) *chartTable {
+	rows := make([]balancePoint, 0, len(b.Points))
+	for i, p := range b.Points {
+		if n := len(rows); i > 0 && i+1 < len(b.Points) && rows[n-1].balanceParts == p.balanceParts {
 			continue
 		}
-		t.Rows = append(t.Rows, []string{p.At.Std().Format("2 Jan 2006, 15:04"), u.amount(p.Posted), u.amount(p.Held), u.amount(p.Available)})
+		rows = append(rows, p)
 	}
-	c.Table = t
-	return c
+	t := &chartTable{Head: []string{"At (UTC)", "Posted", "Held", "Available"}}
+	const day = 24 * 60 * 60 * 1000
+	format := "2 Jan 2006, 15:04:05"
+	if b.Sampled {
+		format = minuteFormat
+	}
+	for i, p := range rows {
+		if len(rows) > balanceRowsMax && i > 0 && i+1 < len(rows) && p.At/day == rows[i+1].At/day {
+			continue
+		}
+		t.Rows = append(t.Rows, []string{p.At.Std().Format(format), u.amount(p.Posted), u.amount(p.Held), u.amount(p.Available)})
+	}
+	return t
 }
 
 // timeTicks labels a span of time at round moments.
 func timeTicks(x timeAxis) []tick {
-	const day = 24 * time.Hour
+	const day, year = 24 * time.Hour, 366 * 24 * time.Hour
 	length := time.Duration(x.to-x.from) * time.Millisecond
-	const year = 366 * day
 	step := (length/(timeLabels-1)/year + 1) * year
-	for _, s := range []time.Duration{time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, day, 2 * day, 5 * day, 7 * day, 14 * day, 28 * day, 91 * day} {
+	for _, s := range []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, day, 2 * day, 5 * day, 7 * day, 14 * day, 28 * day, 91 * day} {
 		if length/s < timeLabels {
 			step = s
 			break
 		}
 	}
 	label := "2 Jan"
-	if step < day {
-		label = "2 Jan 15:04"
-	}
 	if length > year {
 		label = "Jan 2006"
 	}
 	var out []tick
+	last := 0 // day of the label before
 	first := x.from.Std().Truncate(min(step, day))
 	for at := first; !at.After(x.to.Std()); at = at.Add(step) {
-		// A label at the very edge would be cut off.
-		if place := x.x(events.At(at)); place >= chartLeft && place <= chartWidth-chartRight-12 {
-			out = append(out, tick{place, at.Format(label)})
+		if place := x.x(events.At(at)); place >= chartLeft {
+			if step < day {
+				label = "15:04"
+				if at.Day() != last {
+					label = "2 Jan 15:04"
+				}
+			}
+			last = at.Day()
+			out = append(out, timeTick(place, at.Format(label)))
 		}
 	}
 	return out
+}
+
+// timeTick is a label in the middle of a place, or as near as it is not cut off at the edge.
+func timeTick(place coordinate, label string) tick {
+	const half = 3.6 // of what a character of it is wide, in small writing
+	return tick{min(place, chartWidth-half*coordinate(len(label))), label}
 }

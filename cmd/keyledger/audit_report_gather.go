@@ -21,7 +21,7 @@ const (
 	reportAccountsMax   = 1_000  // whose keys and endpoints are looked at, for the whole ledger
 	reportDeliveriesMax = 20_000 // settled deliveries that are looked at, of one account
 	reportListMax       = 500    // objects in a page of a list
-	balanceSamples      = 120    // moments at which each balance is looked at, about
+	balanceSamples      = 120    // moments at which a balance with more movements than a page has is looked at, about
 )
 
 // reportData is what a report is made of.
@@ -64,8 +64,9 @@ type environmentData struct {
 }
 
 type balanceData struct {
-	Asset  string
-	Points []balancePoint
+	Asset   string
+	Points  []balancePoint // in the order of their times
+	Sampled bool           // at even moments; else after every movement
 }
 
 // endpointData is an endpoint and what became of what it was owed.
@@ -89,7 +90,7 @@ type gatherer struct {
 	account string
 	d       *reportData
 
-	accountsMax, deliveriesMax int
+	accountsMax, deliveriesMax, movementsMax int
 
 	mu       sync.Mutex // over d while several queries run, and progress
 	progress *progress
@@ -125,7 +126,7 @@ func (g *gatherer) ask(ctx context.Context, account, verb string, body, v any) e
 func (a *app) newGatherer(c *client.Client, account string, d *reportData) *gatherer {
 	return &gatherer{
 		client: c, timeout: a.timeout, account: account, d: d, progress: a.newProgress(),
-		accountsMax: reportAccountsMax, deliveriesMax: reportDeliveriesMax,
+		accountsMax: reportAccountsMax, deliveriesMax: reportDeliveriesMax, movementsMax: reportListMax,
 	}
 }
 

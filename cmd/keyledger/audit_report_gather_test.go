@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,26 +134,40 @@ func TestGatherBalances(t *testing.T) {
 	later()
 	must(l.PlaceHold(t.Context(), "acme", ledger.PlaceHold{Environment: events.Test, Asset: "credits", Amount: 200, ExpiresIn: "1h"}, id()))
 
-	begin := clock().UTC().AddDate(0, 0, -3)
-	d := gathered(t, l, "acme", reportFlags{from: begin.Format(time.RFC3339)}, clock().Add(time.Second), nil)
-	held := func(points []balancePoint) (out []balancePoint) {
-		for _, p := range points {
-			if p.At = 0; len(out) == 0 || out[len(out)-1] != p {
-				out = append(out, p)
+	// What the balances were, one after the other. No plan and no use names gold: the bucket
+	// knows it.
+	went := func(d *reportData) string {
+		var text strings.Builder
+		for _, e := range d.Environments {
+			for _, b := range e.Balances {
+				fmt.Fprint(&text, e.Name, " ", b.Asset, ":")
+				var last balancePoint
+				for i, p := range b.Points {
+					if p.At < last.At {
+						t.Errorf("%s: %v comes after %v", b.Asset, p, last)
+					}
+					if i == 0 || p.balanceParts != last.balanceParts {
+						fmt.Fprint(&text, " ", p.balanceParts)
+					}
+					last = p
+				}
+				text.WriteString("\n")
 			}
 		}
-		return out
+		return text.String()
 	}
-	want := "[{ 0 0 0} { 1000 0 1000} { 700 0 700} { 700 200 500}]"
-	test, live := d.Environments[1], d.Environments[0]
-	if got := held(test.Balances[0].Points); len(test.Balances) != 1 || fmt.Sprint(got) != want {
-		t.Errorf("%d balances; credits went %v, not %s", len(test.Balances), got, want)
+	want := "live credits: {0 0 0}\nlive gold: {0 0 0} {7 0 7}\ntest credits: {0 0 0} {1000 0 1000} {700 0 700} {700 200 500}\n"
+	begin := clock().UTC().AddDate(0, 0, -3).Format(time.RFC3339)
+	for name, change := range map[string]func(*gatherer){"every movement": nil, "samples": func(g *gatherer) { g.movementsMax = 1 }} {
+		d := gathered(t, l, "acme", reportFlags{from: begin}, clock().Add(time.Second), change)
+		if got := went(d); got != want {
+			t.Errorf("by %s:\n%snot:\n%s", name, got, want)
+		}
+		if d.Environments[1].Balances[0].Sampled != (change != nil) {
+			t.Errorf("%s, but sampled is %v", name, change == nil)
+		}
 	}
-	// No plan and no use names this one: the bucket knows it.
-	if got := live.Balances; len(got) != 2 || got[0].Points != nil || fmt.Sprint(held(got[1].Points)) != "[{ 0 0 0} { 7 0 7}]" {
-		t.Errorf("live: %+v", got)
-	}
-	d = gathered(t, l, "acme", reportFlags{}, clock(), nil)
+	d := gathered(t, l, "acme", reportFlags{}, clock(), nil)
 	if opened := spanStart(d.Account.CreatedAt, "day"); d.From != opened || d.By != "day" {
 		t.Errorf("from %s by %s, where the account was opened at %s", d.From, d.By, d.Account.CreatedAt)
 	}

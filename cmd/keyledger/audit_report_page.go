@@ -131,7 +131,7 @@ func newPageEnvironment(d *reportData, e *environmentData) *pageEnvironment {
 	}
 	for i := range e.Balances {
 		if b := &e.Balances[i]; b.moved() {
-			out.Balances = append(out.Balances, balanceLine(e.Name+"-balance-"+b.Asset, "Balance: "+b.Asset, b.Points, d.unit(b.Asset)))
+			out.Balances = append(out.Balances, balanceLine(e.Name+"-balance-"+b.Asset, "Balance: "+b.Asset, b, d.unit(b.Asset)))
 		}
 	}
 	out.Refusals = refusalShares(t.Refusals)
@@ -295,7 +295,9 @@ func day(t events.Time, none string) string {
 }
 
 // minute writes a time for people, exactly enough to find it elsewhere.
-func minute(t events.Time) string { return t.Std().Format("2 Jan 2006, 15:04") }
+func minute(t events.Time) string { return t.Std().Format(minuteFormat) }
+
+const minuteFormat = "2 Jan 2006, 15:04"
 
 // expiresSoon is how near an expiry is that a report points out.
 const expiresSoon = 30 * 24 * time.Hour

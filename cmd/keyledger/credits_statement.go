@@ -65,11 +65,8 @@ since. --csv prints all pages, a movement a line; what is left out of it is empt
 	f.page.add(c)
 	c.MarkFlagsMutuallyExclusive("csv", "limit")
 	c.MarkFlagsMutuallyExclusive("csv", "cursor")
-	for flag, words := range map[string][]string{"environment": {events.Test, events.Live}, "type": moneyTypes()} {
-		if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-			panic(err) // no such flag
-		}
-	}
+	completeWith(c, "environment", []string{events.Test, events.Live})
+	completeWith(c, "type", moneyTypes())
 	return c
 }
 
