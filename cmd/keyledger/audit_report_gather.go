@@ -130,6 +130,9 @@ func (a *app) newGatherer(c *client.Client, account string, d *reportData) *gath
 	}
 }
 
+// hourMS is an hour in milliseconds.
+const hourMS = 60 * 60 * 1000
+
 // gather asks for everything.
 func (g *gatherer) gather(ctx context.Context) error {
 	d := g.d
@@ -151,6 +154,9 @@ func (g *gatherer) gather(ctx context.Context) error {
 			d.From = opened
 			d.setBy()
 		}
+	}
+	if d.From%hourMS != 0 || d.To%hourMS != 0 && d.To < d.Made {
+		g.note("Requests and what was spent are counted in whole hours.")
 	}
 	d.Environments = make([]environmentData, 2)
 	group, inner := errgroup.WithContext(ctx)

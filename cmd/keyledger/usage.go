@@ -66,6 +66,7 @@ looks on and NO_COLOR is not set, as wide as the terminal or COLUMNS.`,
 	environmentFlag(c, &f.environment)
 	flags.StringVar(&f.by, "by", "day", "`SPAN` of a row: "+strings.Join(usageBy, ", "))
 	flags.StringVar(&f.from, "from", "", "`WHEN` to begin: a date, a time, or a duration from now such as -24h")
+	withDefault(flags, "from", "so that 24 hours, 30 days or 12 months are shown; for a total the beginning")
 	flags.StringVar(&f.to, "to", "", "`WHEN` to end, likewise; a date ends where it begins")
 	withDefault(flags, "to", "now")
 	flags.StringSliceVar(&f.group, "group", nil, "keep apart by `NAMES`: key, product, or account for the whole ledger")
@@ -109,17 +110,44 @@ func (f *usageFlags) body(now time.Time) (map[string]any, error) {
 	if len(f.group) > 0 {
 		body["group"] = f.group
 	}
-	for _, end := range []struct{ name, text string }{{"from", f.from}, {"to", f.to}} {
-		if end.text == "" {
-			continue
+	from, to, err := f.span(now)
+	if err != nil {
+		return nil, err
+	}
+	for name, at := range map[string]events.Time{"from": from, "to": to} {
+		if at != 0 {
+			body[name] = at
 		}
-		at, err := parseDay(end.name, end.text, now)
-		if err != nil {
-			return nil, err
-		}
-		body[end.name] = at
 	}
 	return body, nil
+}
+
+// usageBack is how many spans are shown where nothing says when to begin; of a total, all.
+var usageBack = map[string]int{"hour": 24, "day": 30, "month": 12}
+
+// span is when to begin and to end, zero for the ledger's own choice.
+func (f *usageFlags) span(now time.Time) (from, to events.Time, err error) {
+	end := events.At(now)
+	if f.to != "" {
+		if to, err = parseDay("to", f.to, now); err != nil {
+			return 0, 0, err
+		}
+		end = to - 1
+	}
+	if f.from != "" {
+		from, err = parseDay("from", f.from, now)
+		return from, to, err
+	}
+	back := usageBack[f.by]
+	switch t := spanStart(end, f.by).Std(); f.by {
+	case "hour":
+		from = events.At(t.Add(time.Duration(1-back) * time.Hour))
+	case "day":
+		from = events.At(t.AddDate(0, 0, 1-back))
+	case "month":
+		from = events.At(t.AddDate(0, 1-back, 0))
+	}
+	return from, to, nil
 }
 
 // parseDay reads what parseTime does, and a date, which is its beginning in UTC.

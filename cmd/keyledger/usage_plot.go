@@ -180,9 +180,7 @@ func (u *usage) filled(group []string) []usageRow {
 	}
 	var out []usageRow
 	next := 0
-	// What was before the first use is not of interest where nothing says when to begin.
-	start := spanStart(cmp.Or(u.From, u.Rows[0].Start), u.By)
-	for at := start; at < u.To || next < len(u.Rows); at = spanAfter(at, u.By) {
+	for at := spanStart(u.From, u.By); at < u.To || next < len(u.Rows); at = spanAfter(at, u.By) {
 		row := usageRow{Start: at}
 		if next < len(u.Rows) && u.Rows[next].Start <= at {
 			row = u.Rows[next]

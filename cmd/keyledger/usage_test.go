@@ -133,15 +133,11 @@ func TestUsageFilled(t *testing.T) {
 		"hours":                  {"hour", "2026-03-01T00:30:00Z", "2026-03-01T04:00:00Z", "2026-03-01T02:00:00Z", 4},
 		"hours, one more begun":  {"hour", "2026-03-01T00:30:00Z", "2026-03-01T04:00:00.001Z", "2026-03-01T02:00:00Z", 5},
 		"months":                 {"month", "2025-12-31T00:00:00Z", "2026-03-01T00:00:00Z", "2026-02-01T00:00:00Z", 3},
-		"from the first use on":  {"day", "", "2026-03-05T00:00:00Z", "2026-03-01T00:00:00Z", 4},
 		"as many as are drawn":   {"hour", "2026-01-01T00:00:00Z", "2026-02-11T16:00:00Z", "2026-01-01T00:00:00Z", 1000},
 		"more than can be drawn": {"hour", "2026-01-01T00:00:00Z", "2026-02-11T17:00:00Z", "2026-01-01T00:00:00Z", 1},
 		"one row":                {"total", "2026-01-01T00:00:00Z", "2026-02-11T17:00:00Z", "2026-01-01T00:00:00Z", 1},
 	} {
 		moment := func(text string) events.Time {
-			if text == "" {
-				return 0
-			}
 			at, err := events.ParseTime(text)
 			if err != nil {
 				t.Fatal(err)
@@ -205,6 +201,23 @@ func TestUsageBody(t *testing.T) {
 	var a, b any
 	if json.Unmarshal(got, &a) != nil || json.Unmarshal([]byte(want), &b) != nil || !cmp.Equal(a, b) {
 		t.Errorf("got %s", got)
+	}
+}
+
+func TestUsageSpan(t *testing.T) {
+	now := time.Date(2026, 3, 31, 12, 30, 0, 0, time.UTC)
+	for _, c := range []struct{ by, from, to, wantFrom, wantTo string }{
+		{"hour", "", "", "2026-03-30T13:00:00Z", ""},
+		{"day", "", "", "2026-03-02T00:00:00Z", ""},
+		{"month", "", "", "2025-04-01T00:00:00Z", ""},
+		{"total", "", "", "", ""},
+		{"day", "", "2026-03-01", "2026-01-30T00:00:00Z", "2026-03-01T00:00:00Z"},
+		{"day", "-1h", "", "2026-03-31T11:30:00Z", ""},
+	} {
+		f := usageFlags{by: c.by, from: c.from, to: c.to}
+		if from, to, err := f.span(now); err != nil || from.String() != c.wantFrom || to.String() != c.wantTo {
+			t.Errorf("%+v: from %s to %s, %v", c, from, to, err)
+		}
 	}
 }
 
