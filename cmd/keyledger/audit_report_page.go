@@ -45,7 +45,7 @@ type pageEnvironment struct {
 	Requests *chart
 	Spent    []*chart // one an asset
 	Balances []*chart // one an asset
-	Refusals []share
+	Refusals []portion
 	Top      []topRow
 	TopOf    string // Key or Account
 	TopMore  int    // that are not shown
@@ -55,8 +55,8 @@ type pageEnvironment struct {
 // tile is one large number.
 type tile struct{ Value, Label, More string }
 
-// share is a line of bars: a name, an amount, and its part of the largest.
-type share struct {
+// portion is a line of bars: a name, an amount, and its part of the largest.
+type portion struct {
 	Name, Count, Percent string
 	Width                coordinate // of 100
 }
@@ -235,7 +235,7 @@ func (d *reportData) spans() (starts []events.Time, at func(events.Time) int) {
 	}
 }
 
-func refusalShares(refusals map[string]int64) (list []share) {
+func refusalShares(refusals map[string]int64) (list []portion) {
 	codes := slices.SortedFunc(maps.Keys(refusals), func(a, b string) int {
 		return cmp.Or(cmp.Compare(refusals[b], refusals[a]), cmp.Compare(a, b))
 	})
@@ -245,7 +245,7 @@ func refusalShares(refusals map[string]int64) (list []share) {
 	}
 	for _, code := range codes {
 		n := refusals[code]
-		list = append(list, share{code, grouped(n), percent(n, total), part(n, refusals[codes[0]])})
+		list = append(list, portion{code, grouped(n), percent(n, total), part(n, refusals[codes[0]])})
 	}
 	return list
 }

@@ -79,7 +79,7 @@ The log is read from its beginning, once, or twice where something was refunded.
 	flags.StringVar(&from, "from", "", "first `TIME`, RFC 3339")
 	flags.StringVar(&to, "to", "", "last `TIME`, RFC 3339, included")
 	flags.BoolVar(&asCSV, "csv", false, "print CSV; the account of totals is *")
-	requireFlag(c, "plan")
+	require(c, "plan")
 	return c
 }
 

@@ -103,7 +103,7 @@ itself), nor operator.nk, nor the delivery and access logs.`,
 	flags.BoolVar(&force, "force", false, "replace the file if it is there")
 	flags.BoolVar(&plain, "plain", false, "do not compress (zstd)")
 	flags.StringVar(&dir, "data-dir", "", "read the files in `DIR`, on which no server runs")
-	requireFlag(c, "out")
+	require(c, "out")
 	c.AddCommand(exportCheck(a))
 	return c
 }
