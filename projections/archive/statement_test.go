@@ -201,7 +201,16 @@ func TestStatementAnswersWhenItCannot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[1] ^= 1
+	file, err := openSegment(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := file.find("acme")
+	file.release()
+	if err != nil || head == nil {
+		t.Fatalf("%v, %v", head, err)
+	}
+	data[head.parts[historyPart][0].offset] ^= 1
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
