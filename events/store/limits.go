@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -36,8 +37,11 @@ func LimitLog(configs []jetstream.StreamConfig, budget, bytes int64) error {
 	for i := range configs[1:] {
 		c := &configs[i+1]
 		c.MaxBytes = int64(float64(c.MaxBytes) / float64(before) * float64(budget-bytes))
-		if c.Name == StreamAccess {
+		switch {
+		case c.Name == StreamAccess:
 			c.MaxBytes = min(c.MaxBytes, AccessBytesMax)
+		case strings.HasPrefix(c.Name, streamCheckpointsPrefix):
+			c.MaxBytes = min(c.MaxBytes, CheckpointsBytesMax)
 		}
 	}
 	return nil

@@ -76,4 +76,14 @@ func StreamLanes(p uint32) string { return "KEYLEDGER_LANES_" + number(p) }
 // SubjectLanes is the one subject of partition p's lane checkpoints.
 func SubjectLanes(p uint32) string { return "keyledger.lanes." + number(p) }
 
+// StreamCheckpoints is the stream of partition p's signed checkpoints: a note a message,
+// oldest first.
+func StreamCheckpoints(p uint32) string { return streamCheckpointsPrefix + number(p) }
+
+const streamCheckpointsPrefix = "KEYLEDGER_CHECKPOINTS_"
+
+// SubjectCheckpoints is the one subject of partition p's signed checkpoints. Whoever
+// listens gets them as they are signed.
+func SubjectCheckpoints(p uint32) string { return "keyledger.checkpoints." + number(p) }
+
 func number(p uint32) string { return strconv.FormatUint(uint64(p), 10) }

@@ -20,6 +20,10 @@ const (
 // AccessBytesMax is the most bytes that the access log takes, however large the volume.
 const AccessBytesMax = 1 << 30
 
+// CheckpointsBytesMax is the most bytes that signed checkpoints take: about 500 each, so
+// that one a minute is kept for a year.
+const CheckpointsBytesMax = 256 << 20
+
 // Streams returns the configuration of every stream of a partition, with budget, the
 // bytes all of them may take together, split among them. The log never discards: it is
 // full instead. Derived streams discard their oldest and use PersistMode async, so that
@@ -37,7 +41,8 @@ func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 	access.MaxAge, access.MaxBytes = AccessAge, min(share(2), AccessBytesMax)
 	feed := derived
 	feed.Name, feed.Subjects = StreamFeed(partition), []string{SubjectFeed(partition) + ">"}
-	feed.MaxAge, feed.MaxBytes = FeedAge, share(20)-access.MaxBytes
+	checkpoints := min(share(1), CheckpointsBytesMax)
+	feed.MaxAge, feed.MaxBytes = FeedAge, share(20)-access.MaxBytes-checkpoints
 	attempts := derived
 	attempts.Name, attempts.Subjects = StreamAttempts, []string{SubjectAttempts + ">"}
 	attempts.MaxAge, attempts.MaxBytes = AttemptsAge, share(10)
@@ -58,6 +63,12 @@ func Streams(partition uint32, budget int64) []jetstream.StreamConfig {
 			Description: "keyledger webhook lanes: checkpoints",
 			Storage:     jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1,
 			Discard: jetstream.DiscardOld, MaxMsgs: 8, MaxBytes: share(2), AllowDirect: true,
+		},
+		{
+			Name: StreamCheckpoints(partition), Subjects: []string{SubjectCheckpoints(partition)},
+			Description: "keyledger signed checkpoints of the log",
+			Storage:     jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1,
+			Discard: jetstream.DiscardOld, MaxBytes: checkpoints, DenyDelete: true, AllowDirect: true,
 		},
 		feed, attempts, access, keys, balances, snapshots,
 	}
