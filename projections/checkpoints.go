@@ -226,6 +226,11 @@ func (c *Checkpoints) add(commit *store.Commit) error {
 		if _, root := c.tree.Head(); root != c.newest.Root {
 			return c.otherLog(c.newest, "root "+c.newest.Root.String(), "root "+root.String())
 		}
+		// If we stop before this is done: the next start makes it again.
+		if err := c.tree.Sync(); err != nil {
+			return err
+		}
+		c.cfg.Logger.Info("the Merkle tree is whole again", "position", c.newest.Position().String())
 	}
 	c.nudge()
 	return nil
