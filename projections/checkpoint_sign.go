@@ -46,8 +46,17 @@ func (c *Checkpoints) signLast() error {
 	defer cancel()
 	end := c.cfg.Tail.End()
 	c.mu.Lock()
-	from := c.chain
+	from, placed := c.chain, c.placed
 	c.mu.Unlock()
+	if end.Sequence == 0 {
+		return nil // the writer never took the partition over
+	}
+	if !placed {
+		var err error
+		if from, err = c.place(ctx); err != nil {
+			return err
+		}
+	}
 	if from.Sequence < end.Sequence {
 		err := c.cfg.Tail.Follow(ctx, from, func(commit *store.Commit) error {
 			if err := c.add(commit); err != nil {
@@ -147,6 +156,9 @@ func (c *Checkpoints) store(ctx context.Context, newest, next *signed) error {
 	msg := &nats.Msg{Subject: store.SubjectCheckpoints(c.cfg.Partition), Data: next.note}
 	ack, err := c.cfg.JS.PublishMsg(ctx, msg, jetstream.WithExpectLastSequence(last), jetstream.WithRetryAttempts(0))
 	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.placed = false
 		return fmt.Errorf("store the checkpoint at %s: %w", next.Position(), err)
 	}
 	next.sequence = ack.Sequence

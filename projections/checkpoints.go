@@ -62,6 +62,7 @@ type Checkpoints struct {
 	newest  *signed     // nil: none
 	moved   chan struct{}
 	wanted  uint64 // commits that somebody waits to see signed
+	placed  bool   // the tree goes on from the newest checkpoint, and nothing failed since
 	remake  bool   // the tree is to be made again from the log
 	failure string
 }
@@ -105,6 +106,9 @@ func (c *Checkpoints) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("sign checkpoints: %w", err)
 	}
+	if err := c.signLast(); err != nil {
+		c.cfg.Logger.Warn("what is new was not signed at the stop; the next start does it", "error", err)
+	}
 	return nil
 }
 
@@ -127,13 +131,10 @@ func (c *Checkpoints) follow(ctx context.Context) error {
 	group.Go(func() error { return c.signTimely(both) })
 	group.Go(func() error { return guardStream(both, c.cfg.JS, c.cfg.Stream.Name, c.after) })
 	err = group.Wait()
-	if ctx.Err() == nil || !errors.Is(err, context.Canceled) {
-		return err
-	}
-	if err := c.signLast(); err != nil {
-		c.cfg.Logger.Warn("what is new was not signed at the stop; the next start does it", "error", err)
-	}
-	return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.placed = c.placed && ctx.Err() != nil && errors.Is(err, context.Canceled)
+	return err
 }
 
 // place reads the newest checkpoint, compares it with the log, and takes over the tree
@@ -179,7 +180,7 @@ func (c *Checkpoints) place(ctx context.Context) (store.Chain, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.chain, c.remake = from, false
+	c.chain, c.remake, c.placed = from, false, true
 	c.settle(newest)
 	return from, nil
 }

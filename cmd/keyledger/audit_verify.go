@@ -24,9 +24,10 @@ type verified struct {
 	Time      events.Time `json:"time"` // of the last commit
 
 	// Of a data directory only.
-	Ledger    string   `json:"ledger,omitzero"`
-	Witnesses []string `json:"witnesses,omitzero"` // that agree
-	TornBytes int      `json:"torn_bytes,omitzero"`
+	Ledger      string   `json:"ledger,omitzero"`
+	Witnesses   []string `json:"witnesses,omitzero"`   // that agree
+	Checkpoints int      `json:"checkpoints,omitzero"` // signed, that are of this log
+	TornBytes   int      `json:"torn_bytes,omitzero"`
 }
 
 func auditVerify(a *app) *cobra.Command {
@@ -41,8 +42,8 @@ position, or has another hash there, has been changed.
 
 With --data-dir no server is needed, and none may run on the directory: it is for a log
 on which keyledger refuses to start. It checks the files themselves, and also whose log
-it is and that it reaches all that its witnesses saw: the head file, the feed, and the
-checkpoints of webhooks. It adds nothing to the log, and changes no file if a commit is
+it is and that it reaches all that its witnesses saw: the head file, the feed, the
+checkpoints of webhooks, and every stored signed checkpoint, root and all. It adds nothing to the log, and changes no file if a commit is
 bad.`,
 		Example: "  keyledger audit verify\n  keyledger audit verify --json\n  keyledger audit verify --data-dir /var/lib/keyledger",
 		Args:    arguments(),
@@ -65,6 +66,7 @@ bad.`,
 		if dir != "" {
 			t.row("ledger", found.Ledger)
 			t.row("seen by", strings.Join(found.Witnesses, ", "))
+			t.row("checkpoints", grouped(int64(found.Checkpoints)))
 			t.row("torn bytes", grouped(int64(found.TornBytes)))
 		}
 		return t.w.Flush()
@@ -108,7 +110,7 @@ func verify(ctx context.Context, log store.Log, last uint64, p *progress) (*veri
 func (a *app) verifyFiles(ctx context.Context, dir string) (*verified, error) {
 	found := &verified{}
 	cfg := server.Config{
-		DataDir: dir, SealKey: os.Getenv(envSealKey),
+		DataDir: dir, SealKey: os.Getenv(envSealKey), CheckpointKey: os.Getenv(envCheckpointKey),
 		Logger: slog.New(slog.NewTextHandler(a.errOut, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	v, err := server.Verify(ctx, cfg, func(c *store.Commit) error {
@@ -119,7 +121,7 @@ func (a *app) verifyFiles(ctx context.Context, dir string) (*verified, error) {
 		return nil, err
 	}
 	found.end(&v.End)
-	found.Ledger, found.Witnesses, found.TornBytes = v.Ledger, v.Witnesses, v.TornBytes
+	found.Ledger, found.Witnesses, found.Checkpoints, found.TornBytes = v.Ledger, v.Witnesses, v.Checkpoints, v.TornBytes
 	return found, nil
 }
 

@@ -21,6 +21,9 @@ import (
 // can be read by others.
 const envSealKey = "KEYLEDGER_SEAL_KEY"
 
+// envCheckpointKey gives the key that signs checkpoints, likewise.
+const envCheckpointKey = "KEYLEDGER_CHECKPOINT_KEY"
+
 func serveCommand(a *app) *cobra.Command {
 	cfg := server.Config{KeyExpiring: ledger.DefaultNotices}
 	c := a.verb(&cobra.Command{
@@ -30,9 +33,10 @@ func serveCommand(a *app) *cobra.Command {
 prints one line on standard output: keyledger ready nats://…; all else goes to standard
 error. The first interrupt or SIGTERM stops it in order, the second at once.
 
-The data directory holds the log, the operator's credential operator.nk and the key that
-seals webhook secrets, seal.key; keep the two secret and backed up. ` + envSealKey + `, 32 bytes
-in hexadecimal or base64, stands in for seal.key.
+The data directory holds the log, the operator's credential operator.nk, the key that seals
+webhook secrets, seal.key, and the key that signs checkpoints, checkpoint.key; keep the
+three secret and backed up. ` + envSealKey + ` and ` + envCheckpointKey + `, 32 bytes
+in hexadecimal or base64, stand in for the two keys.
 
 When the log reaches --log-max-bytes, or the volume is nearly full, commands are refused
 with storage_full and all else goes on; a higher limit, or free space, lets them in again.
@@ -47,7 +51,7 @@ a service manager should not restart it (systemd: RestartPreventExitStatus=74).
 		if cfg.SnapshotEvery < 1 || cfg.SnapshotPause <= 0 {
 			return usagef("--snapshot-every and --snapshot-pause must be more than 0")
 		}
-		cfg.SealKey = os.Getenv(envSealKey)
+		cfg.SealKey, cfg.CheckpointKey = os.Getenv(envSealKey), os.Getenv(envCheckpointKey)
 		cfg.Logger = slog.New(slog.NewTextHandler(a.errOut, nil))
 		return a.serve(cmd.Context(), cfg)
 	})

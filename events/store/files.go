@@ -123,6 +123,34 @@ func checkBlock(data []byte, chain *Chain, last bool, f func(*Commit) error) (to
 	return 0, nil
 }
 
+// ReadRecords calls f for every message in a stream's blocks as they lie on the disk. Bytes
+// at the very end that are no record are a write that was cut short; anywhere else they are
+// an error. What a message says is for f to check. NATS must not run on the files.
+func ReadRecords(blocks []string, f func(sequence uint64, data []byte) error) error {
+	for i, path := range blocks {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read a stream's files: %w", err)
+		}
+		for len(data) > 0 {
+			record, whole := recordAt(data)
+			if !whole && i == len(blocks)-1 {
+				return nil
+			}
+			if !whole {
+				return fmt.Errorf("read a stream's files: %s has a record that is not whole", path)
+			}
+			if record.sequence&(recordErased|recordTombstone) == 0 {
+				if err := f(record.sequence, record.data); err != nil {
+					return err
+				}
+			}
+			data = data[record.bytes:]
+		}
+	}
+	return nil
+}
+
 // newer is err if it says that a newer keyledger wrote the commit: that is no torn write.
 func newer(err error) error {
 	var damage *DamageError

@@ -18,7 +18,7 @@ func TestStreams(t *testing.T) {
 	for _, c := range store.Streams(7, budget) {
 		sum += c.MaxBytes
 		log := c.Name == "KEYLEDGER_LOG_7"
-		synced := log || c.Name == "KEYLEDGER_LANES_7"
+		synced := log || c.Name == "KEYLEDGER_LANES_7" || c.Name == "KEYLEDGER_CHECKPOINTS_7"
 		if c.MaxBytes <= 0 || c.Storage != jetstream.FileStorage {
 			t.Errorf("%s has %d bytes in %s storage", c.Name, c.MaxBytes, c.Storage)
 		}
@@ -53,6 +53,25 @@ func TestAccessLogIsCapped(t *testing.T) {
 			}
 			if c.MaxBytes != want || c.MaxAge != 7*24*time.Hour || c.Discard != jetstream.DiscardOld {
 				t.Errorf("of %d bytes: %+v, want %d", budget, c, want)
+			}
+		}
+	}
+}
+
+// TestCheckpointsAreCapped: likewise, with 1 %.
+func TestCheckpointsAreCapped(t *testing.T) {
+	const edge = store.CheckpointsBytesMax * 100
+	for budget, want := range map[int64]int64{edge - 100: store.CheckpointsBytesMax - 1, edge: store.CheckpointsBytesMax, edge + 100: store.CheckpointsBytesMax} {
+		limited := store.Streams(0, budget)
+		if err := store.LimitLog(limited, budget, store.LogBytesMin); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range store.Streams(0, budget) {
+			if c.Name != store.StreamCheckpoints(0) {
+				continue
+			}
+			if c.MaxBytes != want || limited[i].MaxBytes != store.CheckpointsBytesMax || c.Discard != jetstream.DiscardOld || c.MaxAge != 0 {
+				t.Errorf("of %d bytes: %+v, want %d; beside a small log %d", budget, c, want, limited[i].MaxBytes)
 			}
 		}
 	}

@@ -15,8 +15,8 @@ const Version = "0.1.0"
 // zero value of a member means its default.
 type Config struct {
 	// DataDir holds everything: the log and its derived streams under nats/, the
-	// operator's credential operator.nk, the seal key seal.key, the ledger's id ledger.id,
-	// the head witness. One keyledger at a time. Default ./data.
+	// operator's credential operator.nk, the seal key seal.key, the key that
+	// signs checkpoints checkpoint.key, the ledger's id ledger.id, the head witness. One keyledger at a time. Default ./data.
 	DataDir string
 
 	// LogBytesMax is the byte limit of the log. Near it commands are refused with
@@ -54,6 +54,10 @@ type Config struct {
 
 	// SealKey is the seal key in hexadecimal or base64, 32 bytes. Empty: the file seal.key.
 	SealKey string
+
+	// CheckpointKey is the key that signs checkpoints, in hexadecimal or base64, 32 bytes.
+	// Empty: the file checkpoint.key, which the first start makes.
+	CheckpointKey string
 
 	// KeyExpiring is how long before a key's expiry the event key.expiring tells of it: at
 	// most 5 durations from 1ms to 8760h. Nil: 168h and 24h; empty: never.

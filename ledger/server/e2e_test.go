@@ -255,7 +255,7 @@ func everything(t *testing.T, l *ledgertest.Ledger) map[string]string {
 		t.Fatal(err)
 	}
 	all := map[string]string{}
-	for _, name := range []string{store.StreamLog(0), store.StreamFeed(0), store.StreamLanes(0), store.StreamAttempts, "KV_" + store.BucketKeys, "KV_" + store.BucketBalances} {
+	for _, name := range []string{store.StreamLog(0), store.StreamFeed(0), store.StreamLanes(0), store.StreamCheckpoints(0), store.StreamAttempts, "KV_" + store.BucketKeys, "KV_" + store.BucketBalances} {
 		stream, err := js.Stream(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)

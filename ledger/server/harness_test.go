@@ -143,7 +143,7 @@ func (r *rig) ledgerStreams() map[string]jetstream.Stream {
 		{Name: store.StreamLanes(0), Subjects: []string{store.SubjectLanes(0)}},
 		{Name: store.StreamAttempts, Subjects: []string{store.SubjectAttempts + ">"}, PersistMode: jetstream.AsyncPersistMode},
 		{Name: store.StreamAccess, Subjects: []string{store.SubjectAccess + ">"}, PersistMode: jetstream.AsyncPersistMode},
-		{Name: "KEYLEDGER_CHECKPOINTS", Subjects: []string{"keyledger.checkpoints.>"}},
+		{Name: store.StreamCheckpoints(0), Subjects: []string{store.SubjectCheckpoints(0)}},
 	} {
 		c.MaxBytes = 8 << 20
 		if _, err := js.CreateStream(ctx, c); err != nil {

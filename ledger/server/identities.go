@@ -116,6 +116,7 @@ var operatorPublishes = []mayPublish{
 var operatorSubscribes = []maySubscribe{
 	{inboxes, true, "answers, and what its consumers deliver"},
 	{"keyledger.events.>", true, "the feed, live"},
+	{"keyledger.checkpoints.>", true, "signed checkpoints, as they are signed"},
 	{store.SubjectReplay + ">", false, "what another client replays"},
 }
 

@@ -49,7 +49,7 @@ var forbiddenToSubscribe = []string{
 	"$SRV.>", "$SRV.PING", "$SRV.INFO.keyledger",
 	">", "*", "*.>", "*.*.>",
 	"keyledger.log.>", "keyledger.log.0", "keyledger.lanes.0", "keyledger.attempts.>",
-	"keyledger.access.>", "keyledger.checkpoints.>", "keyledger.*.0.>",
+	"keyledger.access.>", "keyledger.*.0.>",
 	"$KV.>", "$O.>", "$JS.>", "$JS.API.>", "$JS.API.CONSUMER.CREATE.>", "$JS.EVENT.>", "$JS.ACK.>",
 	"_R_.>", "_KEYLEDGER.>", "$SYS.>",
 }

@@ -135,6 +135,10 @@ func TestOldDirectoryGetsItsIdentity(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, fileLedger)); err != nil {
 		t.Fatal(err)
 	}
+	signed := filepath.Join((&dataDir{path: dir}).streamsDir(), store.StreamCheckpoints(0)) // nor were there any
+	if err := os.RemoveAll(signed); err != nil {
+		t.Fatal(err)
+	}
 	var ids []string
 	for range 2 {
 		_, stop := serve(t, dir)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/nats-io/nats.go"
@@ -23,15 +24,16 @@ import (
 // parts are what follows the log. Each has its own connection where it keeps many
 // publishes under way, so that it holds up nobody else.
 type parts struct {
-	views   *projections.Views
-	feed    *projections.Feed
-	kv      *projections.KV
-	access  *access.Log
-	archive *archive.Archive
-	guard   *webhooks.Guard
-	hooks   *webhooks.Dispatcher
-	http    *webhooks.Client
-	conns   []*nats.Conn
+	views       *projections.Views
+	feed        *projections.Feed
+	kv          *projections.KV
+	access      *access.Log
+	archive     *archive.Archive
+	guard       *webhooks.Guard
+	hooks       *webhooks.Dispatcher
+	http        *webhooks.Client
+	checkpoints *projections.Checkpoints
+	conns       []*nats.Conn
 }
 
 // openParts makes them; followers runs them.
@@ -65,6 +67,9 @@ func (s *Server) openParts(streams []jetstream.StreamConfig) (err error) {
 		return err
 	}
 	if err := s.openAccess(); err != nil {
+		return err
+	}
+	if err := s.openCheckpoints(streams); err != nil {
 		return err
 	}
 	return s.openWebhooks()
@@ -169,7 +174,7 @@ func named(streams []jetstream.StreamConfig, names ...string) []jetstream.Stream
 
 // followers are the parts' loops: each runs until its context ends.
 func (s *Server) followers() []func(context.Context) error {
-	return []func(context.Context) error{s.parts.views.Run, s.parts.feed.Run, s.parts.kv.Run, s.parts.hooks.Run, s.parts.access.Run, s.parts.archive.Run, s.watchDerived}
+	return []func(context.Context) error{s.parts.views.Run, s.parts.feed.Run, s.parts.kv.Run, s.parts.hooks.Run, s.parts.access.Run, s.parts.archive.Run, s.parts.checkpoints.Run, s.watchDerived}
 }
 
 // waitFor waits until all that queries read has reached a sequence.
@@ -183,6 +188,7 @@ func (s *Server) waitFor(ctx context.Context, sequence uint64) error {
 // queries is the query table of the whole server.
 func (s *Server) queries() map[string]service.QueryFunc {
 	table := map[string]service.QueryFunc{"ledger.status": s.status, "access.list": s.parts.access.List, "statement.list": s.parts.archive.Statement, "usage.get": s.getUsage}
+	maps.Copy(table, s.checkpointQueries())
 	for verb, answer := range s.parts.views.Queries() {
 		table[verb] = func(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
 			a, err := answer(ctx, &projections.Query{Account: account, Body: body})
@@ -223,5 +229,6 @@ func (s *Server) witnesses(ctx context.Context) ([]writer.Witness, error) {
 	if sequence > 0 {
 		list = append(list, writer.Witness{Name: "last checkpoint of webhook lanes", Sequence: sequence, Hash: &hash})
 	}
-	return list, nil
+	signed, err := s.checkpointWitness(ctx)
+	return append(list, signed...), err
 }

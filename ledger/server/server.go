@@ -18,6 +18,7 @@ import (
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/events/store/proof"
 	"github.com/keyledger/keyledger/ledger"
 	"github.com/keyledger/keyledger/ledger/service"
 	"github.com/keyledger/keyledger/ledger/writer"
@@ -36,19 +37,20 @@ const slowStart = 5 * time.Second
 
 // Server is a keyledger in this process.
 type Server struct {
-	cfg    Config
-	dir    *dataDir
-	nats   *embeddedNATS
-	store  *nats.Conn // the streams' side
-	public *nats.Conn // the clients' side
-	js     jetstream.JetStream
-	sealer *events.Sealer
-	writer *writer.Writer
-	tail   *store.Tail
-	parts  parts
-	usages *semaphore.Weighted // queries of usage that run
-	web    net.Listener        // nil when off
-	ready  chan struct{}
+	cfg           Config
+	dir           *dataDir
+	nats          *embeddedNATS
+	store         *nats.Conn // the streams' side
+	public        *nats.Conn // the clients' side
+	js            jetstream.JetStream
+	sealer        *events.Sealer
+	checkpointKey *proof.Key // nil when verifying a directory without
+	writer        *writer.Writer
+	tail          *store.Tail
+	parts         parts
+	usages        *semaphore.Weighted // queries of usage that run
+	web           net.Listener        // nil when off
+	ready         chan struct{}
 }
 
 // Open locks the data directory, starts NATS on it and makes what is missing: keys and
@@ -115,6 +117,9 @@ func (s *Server) openLog() error {
 	}
 	streams := store.Streams(partition, budget)
 	if err := s.makeStreams(ctx, streams, budget); err != nil {
+		return err
+	}
+	if err := s.openCheckpointKey(ctx, true); err != nil {
 		return err
 	}
 	log, err := store.OpenJetStream(ctx, s.js, partition)
@@ -236,8 +241,12 @@ func (s *Server) OperatorKeyPath() string { return s.dir.operatorKeyPath() }
 
 // Close stops NATS and unlocks the directory. It may be called after a failed Open.
 func (s *Server) Close() error {
+	var err error
 	if s.parts.http != nil {
 		s.parts.http.Close()
+	}
+	if s.parts.checkpoints != nil {
+		err = s.parts.checkpoints.Close()
 	}
 	if s.parts.archive != nil {
 		s.parts.archive.Close()
@@ -250,10 +259,9 @@ func (s *Server) Close() error {
 	if s.nats != nil {
 		s.nats.Close()
 	}
-	var err error
 	if s.web != nil {
 		if closeErr := s.web.Close(); !errors.Is(closeErr, net.ErrClosed) {
-			err = closeErr
+			err = errors.Join(err, closeErr)
 		}
 	}
 	if s.dir != nil {

@@ -21,10 +21,11 @@ type Status struct {
 	// Sync says when a command is on the disk: "always" before its answer, or "lazy".
 	Sync string `json:"sync"`
 
-	Writer      writer.Stats         `json:"writer"`
-	Projections []projections.Status `json:"projections"`
-	Webhooks    webhooks.Stats       `json:"webhooks"`
-	Access      access.Stats         `json:"access"`
+	Writer      writer.Stats                 `json:"writer"`
+	Projections []projections.Status         `json:"projections"`
+	Checkpoints projections.CheckpointStatus `json:"checkpoints"`
+	Webhooks    webhooks.Stats               `json:"webhooks"`
+	Access      access.Stats                 `json:"access"`
 }
 
 func (s *Server) status(_ context.Context, account string, body []byte) (any, events.Position, *events.Error) {
@@ -43,6 +44,6 @@ func (s *Server) status(_ context.Context, account string, body []byte) (any, ev
 		Version: Version, Partition: partition, Position: end.Position().String(), Epoch: end.Epoch,
 		Events: end.Ordinal, HeadHash: end.Hash.String(), Sync: sync, Writer: s.writer.Stats(),
 		Projections: append(s.parts.views.Status(), s.parts.feed.Status(), s.parts.kv.Status(), s.archiveStatus()),
-		Webhooks:    s.parts.hooks.Stats(), Access: s.parts.access.Stats(),
+		Checkpoints: s.parts.checkpoints.Status(), Webhooks: s.parts.hooks.Stats(), Access: s.parts.access.Stats(),
 	}, end.Position(), nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/events/store/proof"
 	"github.com/keyledger/keyledger/ledger/writer"
 	"github.com/keyledger/keyledger/projections"
 )
@@ -21,20 +22,21 @@ var ErrLoss = writer.ErrLoss
 
 // Verification is what Verify found.
 type Verification struct {
-	Ledger    string // its id, "" in a directory from before there were any
-	End       store.Chain
-	Witnesses []string // that saw the log, and agree with it
+	Ledger      string // its id, "" in a directory from before there were any
+	End         store.Chain
+	Witnesses   []string // that saw the log, and agree with it
+	Checkpoints int      // signed, that are of this log
 	// TornBytes stand behind the last commit: a write that was cut short. No witness knows
 	// of more than that.
 	TornBytes int
 }
 
 // Verify checks the ledger in a data directory on which no server runs: every commit as
-// it lies on the disk, then whose log it is, what its witnesses saw, every event of the feed
-// and every file of the archive, of which those that are damaged are removed: they are made
-// again from the log. It does not take the partition over and adds nothing to the log, and
-// where a commit is bad it changes nothing at all. It calls each for every commit. Of cfg it
-// uses DataDir, SealKey and Logger.
+// it lies on the disk and with it every signed checkpoint, then whose log it is, what its
+// witnesses saw, every event of the feed and every file of the archive, of which those that
+// are damaged are removed: they are made again from the log. It does not take the partition
+// over and adds nothing to the log, and where a commit is bad it changes nothing at all. It
+// calls each for every commit. Of cfg it uses DataDir, SealKey, CheckpointKey and Logger.
 //
 // What it finds it says in the words in which a start refuses: *store.DamageError,
 // ErrLoss and the rest.
@@ -52,13 +54,23 @@ func Verify(ctx context.Context, cfg Config, each func(*store.Commit) error) (fo
 	if err != nil {
 		return nil, err
 	}
-	if found.TornBytes, err = store.CheckFiles(blocks, &found.End, each); err != nil {
+	trees := signedTrees{}
+	trees.left, trees.err = s.checkpointFiles()
+	found.Checkpoints = len(trees.left)
+	found.TornBytes, err = store.CheckFiles(blocks, &found.End, func(c *store.Commit) error {
+		trees.add(c)
+		return each(c)
+	})
+	if err != nil {
 		return nil, err
 	}
 	if err := s.openStore(); err != nil {
 		return nil, err
 	}
 	if err := s.verifyWitnesses(ctx, found); err != nil {
+		return found, err // in the words of a start, which looks at no older checkpoint
+	}
+	if err := trees.end(&found.End); err != nil {
 		return found, err
 	}
 	return found, s.verifyArchive(ctx)
@@ -107,6 +119,9 @@ func (s *Server) verifyWitnesses(ctx context.Context, found *Verification) error
 		return err
 	}
 	found.Ledger = identity.Ledger
+	if err := s.openCheckpointKey(ctx, false); err != nil {
+		return err
+	}
 	log, err := store.OpenJetStream(ctx, s.js, partition)
 	if err != nil {
 		return err
@@ -117,7 +132,7 @@ func (s *Server) verifyWitnesses(ctx context.Context, found *Verification) error
 	}
 	list, err := s.witnesses(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("look up witnesses: %w", err)
 	}
 	snapshots, err := s.snapshotWitnesses(ctx)
 	if err != nil {
@@ -163,4 +178,35 @@ func verifyEnd(ctx context.Context, log store.Log, files store.Chain) (store.Cha
 	}
 	end := store.Chain{Partition: partition}
 	return end, store.ReadChecked(ctx, log, &end, last, func(*store.Commit) error { return nil })
+}
+
+// signedTrees compares signed checkpoints with the log as it is read.
+type signedTrees struct {
+	edge proof.Edge
+	left []storedCheckpoint // as they were stored, so in the order of their size
+	err  error              // the first that is wrong
+}
+
+// add takes the next commit.
+func (t *signedTrees) add(c *store.Commit) {
+	t.edge.Append(c.Hash)
+	chain := store.ChainAt(c)
+	for len(t.left) > 0 && t.left[0].Size == c.Sequence {
+		next := t.left[0]
+		t.left = t.left[1:]
+		if want := proof.NewCheckpoint(next.Origin, &chain, t.edge.Root()); *next.Checkpoint != *want && t.err == nil {
+			t.err = fmt.Errorf("%w: signed checkpoint %d saw commit %d:%d with hash %s and root %s, the log gives %s and %s; restore the newest intact copy of the data directory",
+				ErrLoss, next.sequence, c.Partition, c.Sequence, next.Hash, next.Root, want.Hash, want.Root)
+		}
+	}
+}
+
+// end returns what is wrong with any of them; the log ends at end.
+func (t *signedTrees) end(end *store.Chain) error {
+	if t.err != nil || len(t.left) == 0 {
+		return t.err
+	}
+	next := t.left[0]
+	return fmt.Errorf("%w: signed checkpoint %d saw commit %s, the log ends at %d or had passed it before; restore the newest intact copy of the data directory",
+		ErrLoss, next.sequence, next.Position(), end.Sequence)
 }

@@ -205,7 +205,7 @@ func TestTailCut(t *testing.T) {
 		}
 		s.cut(t, at, whole)
 	}
-	for _, only := range []string{"head", "KEYLEDGER_EVENTS_0", "KEYLEDGER_LANES_0"} {
+	for _, only := range []string{"head", "KEYLEDGER_EVENTS_0", "KEYLEDGER_LANES_0", "KEYLEDGER_CHECKPOINTS_0"} {
 		s.cutWith(t, ends[len(ends)-2], only)
 	}
 }

@@ -41,12 +41,56 @@ const (
 type Tree struct {
 	file *os.File
 
-	mu      sync.Mutex  // guards all below
-	size    uint64      // leaves
-	edge    []tlog.Hash // by level, where size has that bit: the root of that complete tree
-	written int64       // bytes of the file that count
-	pending []byte      // hashes that come behind them
+	mu      sync.Mutex // guards all below
+	edge    Edge
+	written int64  // bytes of the file that count
+	pending []byte // hashes that come behind them
 }
+
+// Edge is the right edge of a Merkle tree: all that its root and what comes behind it need
+// of what was added. The zero Edge is the empty tree.
+type Edge struct {
+	size  uint64      // leaves
+	trees []tlog.Hash // by level, where size has that bit: the root of that complete tree
+}
+
+// Append adds the next commit.
+func (e *Edge) Append(commit store.Hash) { e.add(commit, nil) }
+
+// add adds the next commit and appends the nodes that are complete with it to b: its leaf,
+// then upwards.
+func (e *Edge) add(commit store.Hash, b []byte) []byte {
+	hash := leaf(commit)
+	b = append(b, hash[:]...)
+	level := 0
+	for ; e.size>>level&1 == 1; level++ {
+		hash = tlog.NodeHash(e.trees[level], hash)
+		b = append(b, hash[:]...)
+	}
+	if level == len(e.trees) {
+		e.trees = append(e.trees, hash)
+	}
+	e.trees[level] = hash
+	e.size++
+	return b
+}
+
+// Root is the root (RFC 6962, 2.1): the complete trees from right to left.
+func (e *Edge) Root() tlog.Hash {
+	root, any := tlog.Hash{}, false
+	for level, hash := range e.trees {
+		switch {
+		case e.size>>level&1 == 0:
+		case any:
+			root = tlog.NodeHash(hash, root)
+		default:
+			root, any = hash, true
+		}
+	}
+	return root
+}
+
+func leaf(commit store.Hash) tlog.Hash { return tlog.RecordHash(commit[:]) }
 
 // OpenTree opens the file, and makes it and its directory where they are missing. The
 // tree is empty until Adopt takes over what the file holds.
@@ -69,7 +113,7 @@ func (t *Tree) Close() error { return t.file.Close() }
 func (t *Tree) Reset() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.cut(0, nil)
+	return t.cut(Edge{})
 }
 
 // Adopt takes over the first size leaves of the file and cuts off what is behind them. It
@@ -80,7 +124,7 @@ func (t *Tree) Adopt(size uint64, root tlog.Hash) (bool, error) {
 	if size == 0 || size > SizeMax {
 		return false, nil
 	}
-	var edge []tlog.Hash
+	edge := Edge{size: size}
 	for level := 0; size>>level > 0; level++ {
 		var hash tlog.Hash
 		if size>>level&1 == 1 {
@@ -93,29 +137,27 @@ func (t *Tree) Adopt(size uint64, root tlog.Hash) (bool, error) {
 				return false, fmt.Errorf("read the hashes: %w", err)
 			}
 		}
-		edge = append(edge, hash)
+		edge.trees = append(edge.trees, hash)
 	}
-	if rootOf(size, edge) != root {
+	if edge.Root() != root {
 		return false, nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return true, t.cut(size, edge)
+	return true, t.cut(edge)
 }
 
-// cut makes the tree one of size leaves, of which the file has all nodes. t.mu is held.
-func (t *Tree) cut(size uint64, edge []tlog.Hash) error {
-	bytes := storedBytes(size)
+// cut makes the tree one of which the file has all nodes. t.mu is held.
+func (t *Tree) cut(edge Edge) error {
+	bytes := tlog.StoredHashCount(int64(edge.size)) * tlog.HashSize
 	// If we stop before or in here: what is behind the signed size is cut off, or not,
 	// and the next start comes here again.
 	if err := t.file.Truncate(bytes); err != nil {
 		return fmt.Errorf("cut the hashes: %w", err)
 	}
-	t.size, t.edge, t.written, t.pending = size, edge, bytes, t.pending[:0]
+	t.edge, t.written, t.pending = edge, bytes, t.pending[:0]
 	return nil
 }
-
-func storedBytes(size uint64) int64 { return tlog.StoredHashCount(int64(size)) * tlog.HashSize }
 
 // Append adds the next commit. After an error it was not added.
 func (t *Tree) Append(commit store.Hash) error {
@@ -126,22 +168,9 @@ func (t *Tree) Append(commit store.Hash) error {
 			return err
 		}
 	}
-	hash := leaf(commit)
-	t.pending = append(t.pending, hash[:]...)
-	level := 0
-	for ; t.size>>level&1 == 1; level++ {
-		hash = tlog.NodeHash(t.edge[level], hash)
-		t.pending = append(t.pending, hash[:]...)
-	}
-	if level == len(t.edge) {
-		t.edge = append(t.edge, hash)
-	}
-	t.edge[level] = hash
-	t.size++
+	t.pending = t.edge.add(commit, t.pending)
 	return nil
 }
-
-func leaf(commit store.Hash) tlog.Hash { return tlog.RecordHash(commit[:]) }
 
 // flush writes what is pending. t.mu is held.
 func (t *Tree) flush() error {
@@ -172,23 +201,7 @@ func (t *Tree) Sync() error {
 func (t *Tree) Head() (size uint64, root tlog.Hash) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.size, rootOf(t.size, t.edge)
-}
-
-// rootOf is the root of a tree by its edge (RFC 6962, 2.1): complete trees from right to
-// left.
-func rootOf(size uint64, edge []tlog.Hash) tlog.Hash {
-	root, any := tlog.Hash{}, false
-	for level, hash := range edge {
-		switch {
-		case size>>level&1 == 0:
-		case any:
-			root = tlog.NodeHash(hash, root)
-		default:
-			root, any = hash, true
-		}
-	}
-	return root
+	return t.edge.size, t.edge.Root()
 }
 
 // Inclusion proves that the tree of the first size commits has the commit at an index.
@@ -228,8 +241,8 @@ var ErrShort = errors.New("the tree is being made again from the log and has not
 func (t *Tree) has(size uint64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if size == 0 || size > t.size {
-		return fmt.Errorf("%w: %d of %d commits", ErrShort, t.size, size)
+	if size == 0 || size > t.edge.size {
+		return fmt.Errorf("%w: %d of %d commits", ErrShort, t.edge.size, size)
 	}
 	return nil
 }
