@@ -20,12 +20,12 @@ const partition = 0
 func auditCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "audit",
-		Short: "Replay and verify the log, and report on it",
-		Long: `Replay and verify the log, and report on it. Replay and verify read the stored commits
-themselves, not a view of them, and check each one: its hash, that it follows the one
-before, and that none is missing.`,
-		Example: "  keyledger audit verify\n  keyledger audit replay --account acme --type 'credit.*'",
-	}, auditReplay(a), auditReprice(a), auditReport(a), auditVerify(a))
+		Short: "Replay, verify and prove the log, and report on it",
+		Long: `Replay, verify and prove the log, and report on it. Replay and verify read the stored
+commits themselves, not a view of them, and check each one: its hash, that it follows the
+one before, and that none is missing. What prove writes can be checked by anybody who has the public key.`,
+		Example: "  keyledger audit verify\n  keyledger audit replay --account acme --type 'credit.*'\n  keyledger audit prove 0:42 --out 42.tlog-proof",
+	}, auditReplay(a), auditReprice(a), auditReport(a), auditVerify(a), auditProve(a), auditCheck(a), auditCheckpoint(a), auditKey(a))
 }
 
 // openLog opens the log and looks up its end.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/events/store/proof"
 	"github.com/keyledger/keyledger/ledger/server"
 )
 
@@ -31,6 +32,7 @@ const (
 	codeInterrupted events.Code = "interrupted"
 	codeLogDamaged  events.Code = "log_damaged"
 	codeExport      events.Code = "export_damaged"
+	codeNotProved   events.Code = "not_proved"
 	codeStorage     events.Code = "storage_failed"
 )
 
@@ -94,6 +96,7 @@ func describe(err error, usage bool) *events.Error {
 	var refused *events.Error
 	var damage *store.DamageError
 	var export *store.ExportError
+	var refusal *proof.Refusal
 	switch {
 	case usage:
 		out.Code = events.InvalidArgument
@@ -108,6 +111,11 @@ func describe(err error, usage bool) *events.Error {
 	case errors.As(err, &export):
 		at := events.Position{Partition: export.Partition, Sequence: export.Sequence, Index: events.NoIndex}
 		out.Code, out.Details = codeExport, map[string]any{"position": at.String()}
+	case errors.As(err, &refusal):
+		out.Code = codeNotProved
+		if refusal.Position.Sequence != 0 {
+			out.Details = map[string]any{"position": refusal.Position.String()}
+		}
 	case errors.Is(err, server.ErrStorageFailed):
 		out.Code = codeStorage
 	case errors.Is(err, server.ErrLoss):

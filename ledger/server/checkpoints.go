@@ -186,7 +186,8 @@ func (s *Server) checkpointQueries() map[string]service.QueryFunc {
 	}
 }
 
-// SignedCheckpoint answers checkpoint.get: the newest signed checkpoint.
+// SignedCheckpoint answers checkpoint.get: a checkpoint of all that was acknowledged when
+// it was asked for, signed for the purpose if need be.
 type SignedCheckpoint struct {
 	Checkpoint *proof.Checkpoint `json:"checkpoint"`
 	Signed     string            `json:"signed"` // the note
@@ -204,7 +205,7 @@ func (s *Server) getCheckpoint(ctx context.Context, account string, body []byte)
 	if err := decodeOwn(account, "checkpoint.get", body, &struct{}{}); err != nil {
 		return nil, events.Position{}, err
 	}
-	newest, err := s.parts.checkpoints.Newest(ctx, 1)
+	newest, err := s.parts.checkpoints.Newest(ctx, s.tail.End().Sequence)
 	if err != nil {
 		return nil, events.Position{}, s.unproved(err)
 	}
@@ -235,7 +236,7 @@ func (s *Server) getProof(ctx context.Context, account string, body []byte) (any
 func (s *Server) getConsistency(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
 	var ask struct {
 		Old string `json:"old"` // a signed checkpoint
-		New string `json:"new"` // a later one; "": the newest
+		New string `json:"new"` // a later one; "": of all that is acknowledged
 	}
 	if err := decodeOwn(account, "proof.consistency", body, &ask); err != nil {
 		return nil, events.Position{}, err
@@ -253,7 +254,11 @@ func (s *Server) getConsistency(ctx context.Context, account string, body []byte
 			return nil, events.Position{}, events.Errorf(events.InvalidArgument, "new is of %s, before old, which is of %s: give them the other way round", newer.Checkpoint.Position(), old.Checkpoint.Position())
 		}
 	}
-	newest, err := s.parts.checkpoints.Newest(ctx, newer.Checkpoint.Size)
+	size := newer.Checkpoint.Size
+	if ask.New == "" {
+		size = s.tail.End().Sequence
+	}
+	newest, err := s.parts.checkpoints.Newest(ctx, size)
 	if err != nil {
 		return nil, events.Position{}, s.unproved(err)
 	}

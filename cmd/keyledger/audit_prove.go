@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/keyledger/keyledger/events/store/proof"
+	"github.com/keyledger/keyledger/ledger/client"
+	"github.com/keyledger/keyledger/ledger/server"
+)
+
+func auditProve(a *app) *cobra.Command {
+	var out outFile
+	var consistency bool
+	c := a.verb(&cobra.Command{
+		Use:   "prove POSITION | --consistency OLD [NEW]",
+		Short: "Write a file that proves what the log holds",
+		Long: `Write a file that proves that the commit at a position is in the log that the newest
+checkpoint signs, for audit check, which needs no server. It holds the commit whole, with
+all its events, whosever they are: mind who gets it.
+
+With --consistency the file proves that the log of the checkpoint in file NEW, or as it is
+now, begins with that of the checkpoint in file OLD: nothing was changed or taken out.`,
+		Example: `  keyledger audit prove 0:42 --out 42.tlog-proof
+  keyledger audit prove --consistency monday.checkpoint --out since-monday.proof
+  keyledger audit prove --consistency monday.checkpoint friday.checkpoint --out week.proof`,
+	}, func(cmd *cobra.Command, args []string) error {
+		if out.path == "" {
+			return usagef("--out FILE is missing: where the proof shall be written")
+		}
+		verb, body, err := proofQuery(consistency, args)
+		if err != nil {
+			return err
+		}
+		return a.with(cmd, func(ctx context.Context, c *client.Client) error {
+			reply, err := c.Query(ctx, "_", verb, body)
+			if err != nil {
+				return err
+			}
+			var answer server.ProofFile
+			if err := reply.Decode(&answer); err != nil {
+				return err
+			}
+			// Nothing is written that audit check would refuse.
+			if _, err := checkFile([]byte(answer.Proof), answer.Key); err != nil {
+				return err
+			}
+			return out.write(a, []byte(answer.Proof), answer.Position)
+		})
+	})
+	c.Args = func(_ *cobra.Command, args []string) error {
+		if consistency {
+			return arguments([]string{"OLD", "NEW"}[:max(1, min(len(args), 2))]...)(nil, args)
+		}
+		return arguments("POSITION")(nil, args)
+	}
+	c.Flags().BoolVar(&consistency, "consistency", false, "prove that a log begins with an earlier one; the arguments are files of audit checkpoint")
+	out.flags(c.Flags())
+	return c
+}
+
+// proofQuery is the query that a command line means.
+func proofQuery(consistency bool, args []string) (verb string, body any, err error) {
+	if !consistency {
+		at, err := position("position", args[0])
+		if err != nil {
+			return "", nil, usagef("%q must be a position such as 0:42.0, or 0:42 for a whole commit", args[0])
+		}
+		return "proof.get", map[string]string{"position": at.String()}, nil
+	}
+	members := map[string]string{}
+	for i, path := range args {
+		text, err := readProof(path)
+		if err != nil {
+			return "", nil, err
+		}
+		if !proof.IsCheckpoint(text) {
+			return "", nil, fmt.Errorf("%s is no checkpoint; audit checkpoint --out FILE writes one", path)
+		}
+		members[[]string{"old", "new"}[i]] = string(text)
+	}
+	return "proof.consistency", members, nil
+}
+
+// readProof reads a proof or checkpoint.
+func readProof(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > proof.FileBytesMax {
+		return nil, fmt.Errorf("%s has %d bytes, more than any proof", path, info.Size())
+	}
+	return os.ReadFile(path)
+}
+
+// outFile is where a verb writes a file.
+type outFile struct {
+	path  string
+	force bool
+}
+
+func (o *outFile) flags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.path, "out", "", "`FILE` to write")
+	flags.BoolVar(&o.force, "force", false, "replace the file if it is there")
+}
+
+// written is what a verb says of a file with --json.
+type written struct {
+	File     string `json:"file"`
+	Position string `json:"position"` // up to which the log is signed in it
+}
+
+// write writes the file, whole or not at all, for its owner alone to read.
+func (o *outFile) write(a *app, data []byte, position string) error {
+	temporary, err := os.CreateTemp(filepath.Dir(o.path), "."+filepath.Base(o.path)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name())
+	if _, err := temporary.Write(data); err != nil {
+		return errors.Join(err, temporary.Close())
+	}
+	if err := errors.Join(temporary.Sync(), temporary.Close()); err != nil {
+		return err
+	}
+	if o.force {
+		err = os.Rename(temporary.Name(), o.path)
+	} else {
+		err = os.Link(temporary.Name(), o.path) // fails where there is one
+	}
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%s is there already; --force replaces it", o.path)
+	case err != nil:
+		return err
+	case a.json:
+		return printJSON(a.out, written{o.path, position})
+	}
+	t := newTable(a.out)
+	t.row("wrote", o.path)
+	t.row("signed up to", position)
+	return t.w.Flush()
+}
