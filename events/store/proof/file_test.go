@@ -142,11 +142,7 @@ func TestRefusals(t *testing.T) {
 		change(p)
 		return p.Encode()
 	}
-	consistency := func(change func(*proof.Consistency)) []byte {
-		p := w.consistency(11, 6)
-		change(p)
-		return p.Encode()
-	}
+	consistency := w.changedConsistency
 	for name, test := range map[string]struct {
 		file     []byte
 		position string
@@ -194,6 +190,13 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// changedConsistency is the file of a changed proof that 11 commits begin with 6.
+func (w *world) changedConsistency(change func(*proof.Consistency)) []byte {
+	p := w.consistency(11, 6)
+	change(p)
+	return p.Encode()
 }
 
 // elsewhere is a whole commit 0:7 that is not the world's.
