@@ -20,8 +20,8 @@ import (
 	ledgerclient "github.com/keyledger/keyledger/ledger/client"
 )
 
-// asked is a query's answer, or its refusal.
-func asked[T any](t *testing.T, c *ledgerclient.Client, verb, body string) (out T, err error) {
+// askedOwn is a query's answer, or its refusal.
+func askedOwn[T any](t *testing.T, c *ledgerclient.Client, verb, body string) (out T, err error) {
 	t.Helper()
 	reply, err := c.Query(t.Context(), "_", verb, json.RawMessage(body))
 	if err == nil {
@@ -41,7 +41,7 @@ func TestProofsThroughTheServer(t *testing.T) {
 	if err != nil || c.Conn().Flush() != nil {
 		t.Fatal(err)
 	}
-	first, err := asked[SignedCheckpoint](t, c, "checkpoint.get", `{}`)
+	first, err := askedOwn[SignedCheckpoint](t, c, "checkpoint.get", `{}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestProofsThroughTheServer(t *testing.T) {
 	if _, err := c.OpenAccount(ctx, "acme", ledger.OpenAccount{Name: "Acme"}); err != nil {
 		t.Fatal(err)
 	}
-	p, err := asked[ProofFile](t, c, "proof.get", `{"position":"0:2.0"}`)
+	p, err := askedOwn[ProofFile](t, c, "proof.get", `{"position":"0:2.0"}`)
 	if err != nil || p.Position != "0:2" || p.Key != first.Key {
 		t.Fatalf("%+v, %v", p, err)
 	}
@@ -77,7 +77,7 @@ func TestProofsThroughTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err = asked[ProofFile](t, c, "proof.consistency", `{"old":`+string(old)+`}`)
+	p, err = askedOwn[ProofFile](t, c, "proof.consistency", `{"old":`+string(old)+`}`)
 	if err != nil || p.Key != first.Key {
 		t.Fatalf("%+v, %v", p, err)
 	}
@@ -88,7 +88,7 @@ func TestProofsThroughTheServer(t *testing.T) {
 	if err != nil || *before != *first.Checkpoint || after.Size < 2 {
 		t.Errorf("%+v, %+v, %v", before, after, err)
 	}
-	status, err := asked[Status](t, c, "ledger.status", `{}`)
+	status, err := askedOwn[Status](t, c, "ledger.status", `{}`)
 	if err != nil || status.Checkpoints.Key != first.Key || status.Checkpoints.Position == "" || status.Checkpoints.Commits < 2 {
 		t.Errorf("status %+v, %v", status.Checkpoints, err)
 	}
@@ -113,7 +113,7 @@ func TestProofRefusals(t *testing.T) {
 		return string(text)
 	}
 	origin := s.checkpointKey.Verifier().Name()
-	newest, err := asked[SignedCheckpoint](t, c, "checkpoint.get", `{}`)
+	newest, err := askedOwn[SignedCheckpoint](t, c, "checkpoint.get", `{}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestProofRefusals(t *testing.T) {
 		{"proof.consistency", `{"old":` + signed(newest.Checkpoint) + `,"new":"x"}`, events.InvalidArgument, "new must be a checkpoint"},
 		{"proof.consistency", `{"old":` + signed(&other) + `}`, events.FailedPrecondition, "it is not of this log"},
 	} {
-		_, err := asked[ProofFile](t, c, test.verb, test.body)
+		_, err := askedOwn[ProofFile](t, c, test.verb, test.body)
 		var refused *events.Error
 		if !errors.As(err, &refused) || refused.Code != test.code || !strings.Contains(refused.Message, test.word) {
 			t.Errorf("%s %s: %v, want %s with %q", test.verb, test.body, err, test.code, test.word)
@@ -293,7 +293,7 @@ func TestCheckpointKey(t *testing.T) {
 	}
 	c, stop := serve(t, dir)
 	defer stop()
-	if newest, err := asked[SignedCheckpoint](t, c, "checkpoint.get", `{}`); err != nil || newest.Checkpoint.Size < 6 {
+	if newest, err := askedOwn[SignedCheckpoint](t, c, "checkpoint.get", `{}`); err != nil || newest.Checkpoint.Size < 6 {
 		t.Errorf("%+v, %v", newest, err)
 	}
 }
@@ -311,7 +311,7 @@ func TestOldLedgerIsSigned(t *testing.T) {
 	}
 	c, stop := serve(t, dir)
 	defer stop()
-	if p, err := asked[ProofFile](t, c, "proof.get", `{"position":"0:2"}`); err != nil || p.Position != "0:7" {
+	if p, err := askedOwn[ProofFile](t, c, "proof.get", `{"position":"0:2"}`); err != nil || p.Position != "0:7" {
 		t.Errorf("%+v, %v", p, err)
 	}
 	js, err := jetstream.New(c.Conn())
