@@ -16,7 +16,7 @@ func auditKey(a *app) *cobra.Command {
 		Short: "Print the public key that checkpoints are checked with",
 		Long: `Print the public key of the ledger's checkpoints, as C2SP signed-note writes it. Publish
 it where nobody can change it unseen: audit check needs it and nothing else.`,
-		Example: "  keyledger audit key\n  keyledger audit key > ledger.key",
+		Example: "  keyledger audit key\n  keyledger audit key --json",
 		Args:    arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
 		return a.with(cmd, func(ctx context.Context, c *client.Client) error {

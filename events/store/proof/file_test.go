@@ -92,11 +92,9 @@ func TestEveryByteCounts(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for i := range file {
-			for _, bit := range []byte{1, 32} { // the next character, and its other case
-				changed := bytes.Clone(file)
-				changed[i] ^= bit
-				refused(t, check(changed, w.key.Public()), "%s with byte %d changed to %q", name, i, changed[i])
-			}
+			changed := bytes.Clone(file)
+			changed[i] ^= []byte{1, 32}[i%2] // another character, or the same in its other case
+			refused(t, check(changed, w.key.Public()), "%s with byte %d changed to %q", name, i, changed[i])
 			refused(t, check(file[:i], w.key.Public()), "%s cut to %d bytes", name, i)
 		}
 		for _, more := range []string{"\n", "x", "— " + origin + " AAAA\n"} {

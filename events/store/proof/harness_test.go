@@ -1,6 +1,7 @@
 package proof_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"path/filepath"
@@ -40,11 +41,12 @@ type world struct {
 	path     string
 	commits  []*store.Commit
 	messages [][]byte
+	notes    map[int][]byte // by size
 }
 
 func newWorld(t testing.TB, n int) *world {
 	t.Helper()
-	w := &world{t: t, key: newKey(t), path: filepath.Join(t.TempDir(), "proof", "hashes")}
+	w := &world{t: t, key: newKey(t), notes: map[int][]byte{}, path: filepath.Join(t.TempDir(), "proof", "hashes")}
 	w.tree = w.open()
 	for range n {
 		w.commit()
@@ -96,11 +98,13 @@ func (w *world) checkpoint(n int) *proof.Checkpoint {
 
 func (w *world) signed(n int) []byte {
 	w.t.Helper()
-	signed, err := w.key.Sign(w.checkpoint(n))
-	if err != nil {
-		w.t.Fatal(err)
+	if w.notes[n] == nil {
+		var err error
+		if w.notes[n], err = w.key.Sign(w.checkpoint(n)); err != nil {
+			w.t.Fatal(err)
+		}
 	}
-	return signed
+	return bytes.Clone(w.notes[n])
 }
 
 func (w *world) inclusion(size, index int) *proof.Inclusion {
