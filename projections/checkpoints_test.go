@@ -200,6 +200,39 @@ func TestSignsEachMinute(t *testing.T) {
 	}
 }
 
+// However many ask for one, signatures are a pause apart.
+func TestSignaturesArePaced(t *testing.T) {
+	s := newSignTest(t)
+	c := s.signer()
+	pause := make(chan time.Time)
+	quick := c.after
+	c.after = func(d time.Duration) <-chan time.Time {
+		if d == signPause {
+			return pause
+		}
+		return quick(d)
+	}
+	run(t, c.Run)
+	for n := uint64(1); n <= 4; n++ {
+		if n > 1 {
+			s.commit(s.account("acme"))
+			s.caught(c)
+			none, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := c.Newest(none, n); !errors.Is(err, context.Canceled) {
+				t.Fatalf("signed at once: %v", err)
+			}
+			pause <- time.Time{}
+		}
+		if newest, err := c.Newest(patience(t), n); err != nil || newest.Checkpoint.Size != n {
+			t.Fatalf("%+v, %v", newest.Checkpoint, err)
+		}
+	}
+	if list := s.stored(); len(list) != 4 {
+		t.Errorf("%d were signed", len(list))
+	}
+}
+
 // Nothing is signed that was not acknowledged, although it is in the log.
 func TestSignsWhatIsAcknowledged(t *testing.T) {
 	s := newSignTest(t)

@@ -118,8 +118,8 @@ func OpenCheckpoint(signed []byte, v note.Verifier) (*Checkpoint, error) {
 	return c, nil
 }
 
-// SignedBy reports whether one of a note's signatures says it is by v's key. It does not
-// verify it.
+// SignedBy reports whether a note that OpenCheckpoint refused may be one by v's key that was
+// damaged: it is false where the note is whole and signed by other keys alone.
 func SignedBy(signed []byte, v note.Verifier) bool {
 	_, err := note.Open(signed, note.VerifierList(v))
 	var other *note.UnverifiedNoteError
