@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -108,7 +106,7 @@ type outFile struct {
 }
 
 func (o *outFile) flags(flags *pflag.FlagSet) {
-	flags.StringVar(&o.path, "out", "", "`FILE` to write")
+	flags.StringVar(&o.path, "out", "", "`FILE` to write, - for standard output")
 	flags.BoolVar(&o.force, "force", false, "replace the file if it is there")
 }
 
@@ -120,27 +118,12 @@ type written struct {
 
 // write writes the file, whole or not at all, for its owner alone to read.
 func (o *outFile) write(a *app, data []byte, position string) error {
-	temporary, err := os.CreateTemp(filepath.Dir(o.path), "."+filepath.Base(o.path)+".*") // mode 0600
-	if err != nil {
+	if _, err := writeFile(o.path, o.force, a.out, func(w io.Writer) (int, error) { return w.Write(data) }); err != nil {
 		return err
-	}
-	defer os.Remove(temporary.Name())
-	if _, err := temporary.Write(data); err != nil {
-		return errors.Join(err, temporary.Close())
-	}
-	if err := errors.Join(temporary.Sync(), temporary.Close()); err != nil {
-		return err
-	}
-	if o.force {
-		err = os.Rename(temporary.Name(), o.path)
-	} else {
-		err = os.Link(temporary.Name(), o.path) // fails where there is one
 	}
 	switch {
-	case errors.Is(err, fs.ErrExist):
-		return fmt.Errorf("%s is there already; --force replaces it", o.path)
-	case err != nil:
-		return err
+	case o.path == stdStream:
+		return nil
 	case a.json:
 		return printJSON(a.out, written{o.path, position})
 	}
