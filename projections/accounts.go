@@ -12,9 +12,10 @@ const ledgerItself = "_"
 // accounts is the view of account objects, all in one list.
 type accounts struct {
 	table[*events.Account]
+	behind bool // the list gets its accounts by enlist, in order
 }
 
-func newAccounts() *accounts { return &accounts{newTable[*events.Account]()} }
+func newAccounts() *accounts { return &accounts{table: newTable[*events.Account]()} }
 
 // Name implements Projection.
 func (v *accounts) Name() string { return "accounts" }
@@ -25,10 +26,34 @@ func (v *accounts) Version() uint64 { return 1 }
 // Apply implements Projection.
 func (v *accounts) Apply(_ *store.Commit, _ int, e *events.Event) error {
 	if d, ok := e.Data.(*events.Account); ok {
-		v.place(ledgerItself, d.ID, d.CreatedAt).value = d
+		v.put(d)
 	}
 	return nil
 }
+
+func (v *accounts) put(d *events.Account) {
+	switch r := v.byID[d.ID]; {
+	case r != nil:
+		r.value = d
+	case v.behind:
+		v.make(d.ID, d.CreatedAt).value = d
+	default:
+		v.place(ledgerItself, d.ID, d.CreatedAt).value = d
+	}
+}
+
+// listLater implements listing.
+func (v *accounts) listLater() { v.behind = true }
+
+// listNow implements listing.
+func (v *accounts) listNow(account string) {
+	if r := v.byID[account]; r != nil && v.behind {
+		v.enlist(ledgerItself, r)
+	}
+}
+
+// listed implements listing.
+func (v *accounts) listed() { v.behind = false }
 
 // Save implements Projection.
 func (v *accounts) Save(account string, b []byte) []byte {
@@ -46,7 +71,7 @@ func (v *accounts) Load(_ string, data []byte) error {
 	return saved(data, func(r *events.Coder) error {
 		d := &events.Account{}
 		r.Nested(d)
-		v.place(ledgerItself, d.ID, d.CreatedAt).value = d
+		v.put(d)
 		return nil
 	})
 }

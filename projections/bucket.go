@@ -291,8 +291,11 @@ func (b *bucket) writeAll(ctx context.Context, keys map[kvKey]struct{}) error {
 // writeBatch writes the current values of keys and returns when all are stored. Where the
 // view has failed it writes nothing: what the bucket has stays.
 func (b *bucket) writeBatch(ctx context.Context, keys []kvKey) error {
-	values := make([]*kvValue, len(keys))
-	at, failed := b.cfg.Views.read(func() *events.Error {
+	values, accounts := make([]*kvValue, len(keys)), make([]string, len(keys))
+	for i := range keys {
+		accounts[i] = keys[i].account
+	}
+	at, failed := b.cfg.Views.read(accounts, func() *events.Error {
 		for i, key := range keys {
 			if record := b.find(key); record != nil {
 				values[i] = b.value(key, record)

@@ -12,6 +12,10 @@ import (
 // keyIDPrefix is what every key id begins with; a ULID follows.
 const keyIDPrefix = "key_"
 
+// usedTurn is how many uses are taken in under one lock: an account may have to be loaded
+// for each.
+const usedTurn = 64
+
 // keys is the view of keys, in one list for each account.
 type keys struct {
 	table[keyState]
@@ -32,6 +36,7 @@ type use struct {
 
 // Use is a use of a key that stands in no commit: a request that cost nothing.
 type Use struct {
+	Account string
 	Key     string
 	At      events.Time
 	IP      string
@@ -42,9 +47,16 @@ type Use struct {
 // stand outside of what the log says and of every digest of it: views that are made again
 // must be told again. Keys that are not known are passed over.
 func (v *Views) Used(list []Use) {
+	for some := range slices.Chunk(list, usedTurn) {
+		v.use(some)
+	}
+}
+
+func (v *Views) use(list []Use) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for i := range list {
+		v.takeIn(list[i].Account)
 		if r := v.keys.byID[list[i].Key]; r != nil && list[i].At > r.value.lastUse().at {
 			r.value.free = &use{list[i].At, list[i].IP, list[i].Product}
 		}

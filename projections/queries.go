@@ -51,13 +51,18 @@ func (v *Views) Queries() map[string]QueryFunc {
 // query makes a QueryFunc of a function that answers from the views it needs. The
 // function runs under the views' lock; what it returns must not change afterwards.
 func query[Body any](v *Views, answer func(account string, body *Body) (any, *events.Error), needs ...Projection) QueryFunc {
-	return func(_ context.Context, q *Query) (Answer, *events.Error) {
+	return func(ctx context.Context, q *Query) (Answer, *events.Error) {
 		var body Body
 		if err := events.DecodeStrict(q.Body, &body); err != nil {
 			return Answer{}, err
 		}
+		if q.Account == ledgerItself { // which is every account
+			if err := v.awaitLoaded(ctx); err != nil {
+				return Answer{}, err
+			}
+		}
 		var result any
-		at, err := v.read(func() (err *events.Error) {
+		at, err := v.read([]string{q.Account}, func() (err *events.Error) {
 			result, err = answer(q.Account, &body)
 			return err
 		}, needs...)
@@ -71,7 +76,7 @@ func query[Body any](v *Views, answer func(account string, body *Body) (any, *ev
 // Known says whether there is an account, "_" being the ledger itself, and the position
 // that is true at. Its errors are those of a QueryFunc.
 func (v *Views) Known(account string) (events.Position, *events.Error) {
-	return v.read(func() *events.Error {
+	return v.read([]string{account}, func() *events.Error {
 		if account == ledgerItself {
 			return nil
 		}

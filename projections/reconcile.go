@@ -28,20 +28,19 @@ func (b *bucket) reconcile(ctx context.Context) error {
 		return err
 	}
 	for start, more := 0, true; more; start += reconcileAccounts {
+		var accounts []string
+		accounts, more = b.cfg.Views.accountsFrom(start, reconcileAccounts)
 		var missing []kvKey
-		_, failed := b.cfg.Views.read(func() *events.Error {
-			accounts := b.cfg.Views.accounts.lists[ledgerItself]
-			end := min(start+reconcileAccounts, len(accounts))
-			more = end < len(accounts)
-			for _, account := range accounts[start:end] {
-				b.records(account.id, func(key kvKey, record any) {
+		_, failed := b.cfg.Views.read(accounts, func() *events.Error {
+			for _, account := range accounts {
+				b.records(account, func(key kvKey, record any) {
 					if _, there := seen[record]; !there {
 						missing = append(missing, key)
 					}
 				})
 			}
 			return nil
-		}, append([]Projection{b.cfg.Views.accounts}, b.needs...)...)
+		}, b.needs...)
 		if failed != nil {
 			return nil
 		}
@@ -113,7 +112,7 @@ func (b *bucket) readAll(ctx context.Context, f func(kvKey, []byte) error) error
 func (b *bucket) same(key kvKey, stored []byte, seen map[any]struct{}) bool {
 	var value *kvValue
 	var now events.Time
-	at, failed := b.cfg.Views.read(func() *events.Error {
+	at, failed := b.cfg.Views.read([]string{key.account}, func() *events.Error {
 		now = b.cfg.Views.applied.Time
 		if record := b.find(key); record != nil {
 			seen[record] = struct{}{}

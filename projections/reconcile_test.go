@@ -184,6 +184,7 @@ func TestKVStreamIsMadeAgain(t *testing.T) {
 func TestKVWholeAllowance(t *testing.T) {
 	k := newKVTest(t)
 	k.create()
+	k.commit(k.account("acme"))
 	k.commit(k.planned("acme", k.now+10)...)
 	v := follow(t, k.tail)
 	_, value := k.once(v)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
 )
@@ -22,7 +24,15 @@ type Runner struct {
 	mu      sync.RWMutex // guards all below and whatever the projections hold
 	applied store.Chain
 	slots   []slot
-	failed  int // how many of slots failed
+	failed  int      // how many of slots failed
+	names   []string // accounts, in the order in which they were opened
+	unread  *unread  // what a checkpoint holds and is not loaded yet; nil: nothing
+	listed  int      // how many of names the loader has come by
+	skip    []bool   // memory of prepare
+	saving  checkpoints
+
+	loaded chan struct{} // closes when all that was unread is loaded
+	hurry  chan struct{} // somebody waits for that
 
 	waitMu  sync.Mutex
 	reached uint64        // guarded by waitMu: applied.Sequence
@@ -33,6 +43,7 @@ type Runner struct {
 type slot struct {
 	Projection
 	failure *failure // nil while it works
+	saved   int      // its place in the file of Runner.unread, from 1; 0: it has none there
 }
 
 // failure says where and why a projection stopped.
@@ -45,7 +56,11 @@ type failure struct {
 // NewRunner makes a Runner of one partition. The projections must be new and belong to
 // the Runner from now on; what they hold is read under its lock only.
 func NewRunner(tail *store.Tail, partition uint32, logger *slog.Logger, projections ...Projection) *Runner {
-	r := &Runner{tail: tail, log: logger, applied: store.Chain{Partition: partition}}
+	r := &Runner{
+		tail: tail, log: logger, applied: store.Chain{Partition: partition},
+		loaded: make(chan struct{}), hurry: make(chan struct{}, 1),
+		saving: checkpoints{turn: checkpointTurnBytes, wake: make(chan struct{}, 1), step: func(string) {}},
+	}
 	for _, p := range projections {
 		r.slots = append(r.slots, slot{Projection: p})
 	}
@@ -54,8 +69,17 @@ func NewRunner(tail *store.Tail, partition uint32, logger *slog.Logger, projecti
 
 // Run applies commits until ctx ends, then it returns nil. It returns a
 // *store.DamageError where the log is not what was written: what stands before it stays
-// applied. A projection that fails stops alone and is no error of Run.
+// applied. A projection that fails stops alone and is no error of Run. Beside that it loads
+// what Restore has read and saves checkpoints.
 func (r *Runner) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.follow(ctx) })
+	group.Go(func() error { return r.loadRest(ctx) })
+	group.Go(func() error { return r.save(ctx) })
+	return group.Wait()
+}
+
+func (r *Runner) follow(ctx context.Context) error {
 	err := r.tail.Follow(ctx, r.Applied(), func(c *store.Commit) error {
 		r.apply(c)
 		return nil
@@ -68,35 +92,53 @@ func (r *Runner) Run(ctx context.Context) error {
 
 // apply folds one commit into every projection that still works.
 func (r *Runner) apply(c *store.Commit) {
+	at := store.ChainAt(c)
 	r.mu.Lock()
+	saved := r.prepare(c)
 	for i := range r.slots {
 		s := &r.slots[i]
 		if s.failure != nil {
 			continue
 		}
-		if err := applyOne(s.Projection, c); err != nil {
-			at := store.ChainAt(c)
-			s.failure = &failure{applied: r.applied, at: at.Position(), err: err}
-			r.failed++
-			r.log.Error("a projection failed and stopped; its queries are unavailable, the others go on",
-				"projection", s.Name(), "position", s.failure.at.String(), "error", err)
+		skip := saved
+		if s.saved == 0 {
+			skip = nil
+		}
+		if err := applyOne(s.Projection, c, skip); err != nil {
+			r.fail(s, &at, err)
 		}
 	}
-	r.applied = store.ChainAt(c)
+	r.applied = at
+	if r.due() {
+		signal(r.saving.wake)
+	}
 	r.mu.Unlock()
+	r.moveTo(c.Sequence)
+}
 
+// fail stops a projection at a commit. mu must be held.
+func (r *Runner) fail(s *slot, at *store.Chain, err error) {
+	s.failure = &failure{applied: r.applied, at: at.Position(), err: err}
+	r.failed++
+	r.log.Error("a projection failed and stopped; its queries are unavailable, the others go on",
+		"projection", s.Name(), "position", s.failure.at.String(), "error", err)
+}
+
+// moveTo tells those who wait that all up to sequence is applied.
+func (r *Runner) moveTo(sequence uint64) {
 	r.waitMu.Lock()
 	defer r.waitMu.Unlock()
-	r.reached = c.Sequence
+	r.reached = sequence
 	if r.moved != nil {
 		close(r.moved)
 		r.moved = nil
 	}
 }
 
-// applyOne makes a panic a failure too: a view that cannot take an event must not stop
-// the writer, which runs in the same process.
-func applyOne(p Projection, c *store.Commit) (err error) {
+// applyOne folds all events of a commit but those to skip, nil for none. It makes a panic a
+// failure too: a view that cannot take an event must not stop the writer, which runs in the
+// same process.
+func applyOne(p Projection, c *store.Commit, skip []bool) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
@@ -106,8 +148,10 @@ func applyOne(p Projection, c *store.Commit) (err error) {
 	for i := range c.Entries {
 		list := c.Entries[i].Events
 		for j := range list {
-			if err := p.Apply(c, index, &list[j]); err != nil {
-				return err
+			if skip == nil || !skip[index] {
+				if err := p.Apply(c, index, &list[j]); err != nil {
+					return err
+				}
 			}
 			index++
 		}
@@ -185,10 +229,15 @@ func StatusAt(name string, place, end store.Chain, failure string) Status {
 }
 
 // read runs f while nothing is applied and returns the position at which all that f saw
-// is true. It answers Unavailable instead when a view that f needs has failed.
-func (r *Runner) read(f func() *events.Error, needs ...Projection) (events.Position, *events.Error) {
-	r.mu.RLock()
+// is true. It answers Unavailable instead when a view that f needs has failed. What a view
+// has of an account that is not among those named must not be looked at: it may not be
+// loaded.
+func (r *Runner) read(accounts []string, f func() *events.Error, needs ...Projection) (events.Position, *events.Error) {
+	r.lockLoaded(accounts)
 	defer r.mu.RUnlock()
+	if !r.whole() {
+		return events.Position{}, events.Errorf(events.Unavailable, "the views are being brought up to the log after a start: try again")
+	}
 	if r.failed > 0 {
 		for i := range r.slots {
 			s := &r.slots[i]

@@ -47,15 +47,26 @@ func (t *table[V]) place(owner, id string, created events.Time) *record[V] {
 	if r := t.byID[id]; r != nil {
 		return r
 	}
+	r := t.make(id, created)
+	t.enlist(owner, r)
+	return r
+}
+
+// make makes a record that stands in no list yet.
+func (t *table[V]) make(id string, created events.Time) *record[V] {
 	r := &record[V]{id: id, created: created}
 	t.byID[id] = r
+	return r
+}
+
+// enlist puts a record into owner's list.
+func (t *table[V]) enlist(owner string, r *record[V]) {
 	list := t.lists[owner]
 	at := len(list)
 	for at > 0 && compareRecords(list[at-1], r) > 0 {
 		at--
 	}
 	t.lists[owner] = slices.Insert(list, at, r)
-	return r
 }
 
 // remove takes an object out of its owner's list.

@@ -32,7 +32,7 @@ func TestUsed(t *testing.T) {
 		wait(t, v, h.chain.Sequence)
 		return at
 	}
-	v.Used([]Use{{h.id(keyIDPrefix), h.now, "192.0.2.9", ""}, {id, h.now + 1000, "192.0.2.1", "search"}})
+	v.Used([]Use{{"acme", h.id(keyIDPrefix), h.now, "192.0.2.9", ""}, {"acme", id, h.now + 1000, "192.0.2.1", "search"}})
 	free := h.now + 1000
 	check(free, "192.0.2.1", "search")
 	pay("192.0.2.2") // before it
@@ -40,7 +40,7 @@ func TestUsed(t *testing.T) {
 	h.now = free
 	paid := pay("192.0.2.3")
 	check(paid, "192.0.2.3", "")
-	v.Used([]Use{{id, free, "192.0.2.1", "search"}, {id, paid, "192.0.2.4", ""}}) // not newer
+	v.Used([]Use{{"acme", id, free, "192.0.2.1", "search"}, {"acme", id, paid, "192.0.2.4", ""}}) // not newer
 	check(paid, "192.0.2.3", "")
 	if key := created.Data.(*events.Key); key.LastUsedAt != 0 || key.LastUsedIP != "" {
 		t.Errorf("the event's own data was changed: %+v", key)

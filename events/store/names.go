@@ -37,6 +37,13 @@ const (
 	// BucketSnapshots is the object store of state snapshots, in stream OBJ_<bucket>.
 	BucketSnapshots = "KEYLEDGER_SNAPSHOTS"
 
+	// DirViews is the folder of checkpoints of the views in a data directory. A checkpoint is
+	// called <partition>-<sequence of its base, 20 digits>.views; while it is written .tmp
+	// follows.
+	DirViews = "views"
+	// SuffixCheckpoint ends the name of a checkpoint of the views.
+	SuffixCheckpoint = ".views"
+
 	// HeaderCommandID carries a command's id, a ULID made by the client.
 	HeaderCommandID = "Nats-Msg-Id"
 	// HeaderTimeout is how long a caller waits, a Go duration. Default 5 s.

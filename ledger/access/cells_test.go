@@ -255,14 +255,14 @@ func TestFreeUsesAreTold(t *testing.T) {
 	use(1, events.OK, noon+1)
 	use(2, events.RateLimited, noon+2)
 	use(3, events.OK, noon+3)
-	if got := c.uses(1); len(got) != 1 || got[0] != (Use{keyID(1), noon + 1, "192.0.2.1", "payments"}) {
+	if got := c.uses(1); len(got) != 1 || got[0] != (Use{"acme", keyID(1), noon + 1, "192.0.2.1", "payments"}) {
 		t.Errorf("told %+v", got)
 	}
 	use(1, events.OK, noon+4)
 	c.finish(math.MaxInt64)
 	c.forget(2, false)
 	got := c.uses(usesBatch)
-	if len(got) != 2 || got[0].Key != keyID(3) || got[1] != (Use{keyID(1), noon + 4, "192.0.2.1", "payments"}) {
+	if len(got) != 2 || got[0].Key != keyID(3) || got[1] != (Use{"acme", keyID(1), noon + 4, "192.0.2.1", "payments"}) {
 		t.Errorf("told %+v", got)
 	}
 	if got := c.uses(usesBatch); len(got) != 0 {

@@ -183,7 +183,7 @@ func TestRetainedUsesAreTold(t *testing.T) {
 		t.Fatalf("%d uses, want %d", len(r.used), keys)
 	}
 	for i, got := range r.used {
-		if want := (Use{keyID(i), noon + events.Time(i), "192.0.2.1", "payments"}); got != want {
+		if want := (Use{"acme", keyID(i), noon + events.Time(i), "192.0.2.1", "payments"}); got != want {
 			t.Fatalf("use %+v, want %+v", got, want)
 		}
 	}

@@ -123,6 +123,7 @@ type Request struct {
 
 // Use is the newest free use of a key.
 type Use struct {
+	Account string
 	Key     string
 	At      events.Time
 	IP      string
@@ -133,4 +134,6 @@ type Use struct {
 func (r *Record) subject() string { return store.SubjectAccess + r.Account + "." + string(r.Code) }
 
 // use is what a record of code ok says of its key.
-func (r *Record) use() Use { return Use{Key: r.Key, At: r.LastAt, IP: r.IP, Product: r.Product} }
+func (r *Record) use() Use {
+	return Use{Account: r.Account, Key: r.Key, At: r.LastAt, IP: r.IP, Product: r.Product}
+}

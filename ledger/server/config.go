@@ -15,8 +15,9 @@ const Version = "0.1.0"
 // zero value of a member means its default.
 type Config struct {
 	// DataDir holds everything: the log and its derived streams under nats/, the
-	// operator's credential operator.nk, the seal key seal.key, the key that
-	// signs checkpoints checkpoint.key, the ledger's id ledger.id, the head witness. One keyledger at a time. Default ./data.
+	// operator's credential operator.nk, the seal key seal.key, the key that signs
+	// checkpoints checkpoint.key, the ledger's id ledger.id, the head witness, checkpoints of
+	// the views under views/. One keyledger at a time. Default ./data.
 	DataDir string
 
 	// LogBytesMax is the byte limit of the log. Near it commands are refused with
@@ -65,10 +66,11 @@ type Config struct {
 
 	// SnapshotEvery is how many commits and events (their sum) the log goes on after a
 	// snapshot of the state before the next one is made; no fewer than there are accounts.
-	// Default 200,000.
+	// Checkpoints of the views are made likewise. Default 200,000.
 	SnapshotEvery int
 
-	// SnapshotPause is the least time between two snapshots. Default 1 minute.
+	// SnapshotPause is the least time between two snapshots, and between two checkpoints.
+	// Default 1 minute.
 	SnapshotPause time.Duration
 
 	// ReceiptMemory is how many bytes the receipts of command ids may take, of

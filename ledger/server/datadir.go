@@ -13,6 +13,8 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nkeys"
+
+	"github.com/keyledger/keyledger/events/store"
 )
 
 // The files of a data directory. Names are stored: they are forever.
@@ -105,6 +107,9 @@ func (d *dataDir) natsDir() string { return filepath.Join(d.path, dirNATS) }
 
 // archiveDir is where the archive keeps its files.
 func (d *dataDir) archiveDir() string { return filepath.Join(d.path, dirArchive) }
+
+// viewsDir is where the checkpoints of the views lie.
+func (d *dataDir) viewsDir() string { return filepath.Join(d.path, store.DirViews) }
 
 // operatorKeyPath is where the operator's credential lies, for the CLI on the same
 // machine (nats.NkeyOptionFromSeed reads it).

@@ -43,6 +43,7 @@ func (s *Server) openParts(streams []jetstream.StreamConfig) (err error) {
 	if err := s.openArchive(); err != nil {
 		return err
 	}
+	p.views.Checkpoints(projections.CheckpointConfig{Dir: s.dir.viewsDir(), Every: s.cfg.SnapshotEvery, Pause: s.cfg.SnapshotPause})
 	feedConn, wire, err := s.nats.ConnectFeed("keyledger feed")
 	if err != nil {
 		return err
@@ -211,7 +212,7 @@ func (s *Server) checkEndpoint(url string, headers map[string]string) error {
 }
 
 // witnesses tells the writer what else has seen the log: the feed and the checkpoints of
-// webhook lanes, which are never ahead of what was acknowledged.
+// webhook lanes and of the views, which are never ahead of what was acknowledged.
 func (s *Server) witnesses(ctx context.Context) ([]writer.Witness, error) {
 	var list []writer.Witness
 	stream, err := s.js.Stream(ctx, store.StreamFeed(partition))
@@ -228,6 +229,13 @@ func (s *Server) witnesses(ctx context.Context) ([]writer.Witness, error) {
 	}
 	if sequence > 0 {
 		list = append(list, writer.Witness{Name: "last checkpoint of webhook lanes", Sequence: sequence, Hash: &hash})
+	}
+	saved, err := projections.CheckpointWitnesses(s.dir.viewsDir(), partition)
+	if err != nil {
+		return nil, err
+	}
+	for i := range saved {
+		list = append(list, writer.Witness{Name: "checkpoint of the views " + saved[i].Name, Sequence: saved[i].Sequence, Hash: &saved[i].Hash})
 	}
 	signed, err := s.checkpointWitness(ctx)
 	return append(list, signed...), err

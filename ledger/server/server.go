@@ -161,8 +161,14 @@ func (s *Server) Run(ctx context.Context) error {
 		defer close(written)
 		return s.writer.Run(writing)
 	})
+	restored := make(chan struct{})
+	group.Go(func() error {
+		defer close(restored)
+		s.parts.views.Restore(following)
+		return nil
+	})
 	stopWeb := s.serveWeb()
-	svc, err := s.start(ctx, failed, following, group)
+	svc, err := s.start(ctx, failed, following, group, restored)
 	if err == nil {
 		select {
 		case <-ctx.Done():
@@ -182,16 +188,18 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(err, group.Wait())
 }
 
-// start waits for the writer, starts what follows the log, waits until the views hold
-// what the log holds and then opens the door. It returns early, without an error, when
-// ctx ends or a part fails.
-func (s *Server) start(ctx, failed, following context.Context, group *errgroup.Group) (*service.Service, error) {
-	select {
-	case <-s.writer.Ready():
-	case <-ctx.Done():
-		return nil, nil
-	case <-failed.Done():
-		return nil, nil
+// start waits for the writer, and for what the views read beside it, starts what follows
+// the log, waits until the views hold what the log holds and then opens the door. It
+// returns early, without an error, when ctx ends or a part fails.
+func (s *Server) start(ctx, failed, following context.Context, group *errgroup.Group, restored <-chan struct{}) (*service.Service, error) {
+	for _, done := range []<-chan struct{}{s.writer.Ready(), restored} {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return nil, nil
+		case <-failed.Done():
+			return nil, nil
+		}
 	}
 	for _, run := range s.followers() {
 		group.Go(func() error { return run(following) })

@@ -23,6 +23,7 @@ type Status struct {
 
 	Writer      writer.Stats                 `json:"writer"`
 	Projections []projections.Status         `json:"projections"`
+	Checkpoint  *projections.CheckpointStats `json:"views_checkpoint,omitempty"` // the newest one of the views
 	Checkpoints projections.CheckpointStatus `json:"checkpoints"`
 	Webhooks    webhooks.Stats               `json:"webhooks"`
 	Access      access.Stats                 `json:"access"`
@@ -44,6 +45,7 @@ func (s *Server) status(_ context.Context, account string, body []byte) (any, ev
 		Version: Version, Partition: partition, Position: end.Position().String(), Epoch: end.Epoch,
 		Events: end.Ordinal, HeadHash: end.Hash.String(), Sync: sync, Writer: s.writer.Stats(),
 		Projections: append(s.parts.views.Status(), s.parts.feed.Status(), s.parts.kv.Status(), s.archiveStatus()),
+		Checkpoint:  s.parts.views.Checkpoint(),
 		Checkpoints: s.parts.checkpoints.Status(), Webhooks: s.parts.hooks.Stats(), Access: s.parts.access.Stats(),
 	}, end.Position(), nil
 }
