@@ -121,7 +121,9 @@ func (c *Coder) Bool(p *bool) {
 		v = 1
 	}
 	c.Uint(&v)
-	*p = v == 1
+	if c.reading { // who writes may share what it writes with others that read it
+		*p = v == 1
+	}
 }
 
 // take returns the next length-prefixed piece when reading.
@@ -253,7 +255,7 @@ func list[T any](c *Coder, p *[]T, element func(*T, *Coder)) {
 // numbers is Map for a map that is nil when it is empty.
 func (c *Coder) numbers(p *map[string]int64) {
 	c.Map(p)
-	if len(*p) == 0 {
+	if len(*p) == 0 && *p != nil {
 		*p = nil
 	}
 }

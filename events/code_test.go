@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -142,6 +143,28 @@ func TestCoderKeepsNothing(t *testing.T) {
 		if !cmp.Equal(want, got) {
 			t.Errorf("%s shares memory with what it was read from:\n%s", want.Type, cmp.Diff(want, got))
 		}
+	}
+}
+
+// TestWritingChangesNothing: the objects that views keep and share may be written while
+// others read them. The race detector sees whether that writes to them.
+func TestWritingChangesNothing(t *testing.T) {
+	var all []events.Data
+	for i := range events.Catalog {
+		switch d := sampleEvent(t, &events.Catalog[i]).Data.(type) {
+		case *events.Account, *events.Key, *events.Endpoint:
+			all = append(all, d, events.Catalog[i].New())
+		case *events.Held:
+			all = append(all, &d.Hold)
+		}
+	}
+	for _, d := range all {
+		events.NewWriter(nil).Nested(d) // as the writer does, before it shares it
+		var group sync.WaitGroup
+		for range 2 {
+			group.Go(func() { events.NewWriter(nil).Nested(d) })
+		}
+		group.Wait()
 	}
 }
 
