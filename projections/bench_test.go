@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -193,4 +194,80 @@ func processorTime(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// BenchmarkCheckpoint is saving and reading views of accounts with a key and a balance each,
+// an account: how long that takes, without a pace, and what it takes of the heap. Folding
+// the log that they are of stands beside it.
+func BenchmarkCheckpoint(b *testing.B) {
+	const n, every = 200_000, 100
+	h := newHistory(b)
+	for i := 0; i < n; i += every {
+		var list []events.Event
+		for j := range every {
+			account := fmt.Sprintf("account-%07d", i+j)
+			_, key := h.key(account, events.Test)
+			list = append(list, h.account(account), key, h.granted(account, h.id("grant_"), 1_000_000_000, 0, 1_000_000_000))
+		}
+		h.commit(list...)
+	}
+	dir := b.TempDir()
+	each := func(b *testing.B, took time.Duration) {
+		b.ReportMetric(float64(took.Nanoseconds())/float64(b.N)/n, "ns/account")
+	}
+	b.Run("fold", func(b *testing.B) {
+		for b.Loop() {
+			open(b, h.again(), b.TempDir()).catchUp(h.chain.Sequence)
+		}
+		each(b, b.Elapsed())
+	})
+	live := open(b, h.again(), dir)
+	live.catchUp(h.chain.Sequence)
+	b.Run("walk", func(b *testing.B) {
+		turns, longest := 0, time.Duration(0)
+		live.saving.turn = checkpointTurnBytes
+		for b.Loop() {
+			k, memory := live.beginWalk()
+			for k.next < k.accounts {
+				begun := time.Now()
+				var err error
+				if memory, err = live.walkOn(k, memory[:0]); err != nil {
+					b.Fatal(err)
+				}
+				turns, longest = turns+1, max(longest, time.Since(begun))
+			}
+		}
+		each(b, b.Elapsed())
+		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(turns), "µs/turn")
+		b.ReportMetric(float64(longest.Microseconds()), "µs/longest")
+	})
+	live.save()
+	b.Run("restore", func(b *testing.B) {
+		before := heap()
+		var o *opened
+		for b.Loop() {
+			o = open(b, h.again(), dir)
+		}
+		each(b, b.Elapsed())
+		b.ReportMetric(float64(heap()-before)/n, "B/account")
+		b.ReportMetric(float64(o.Checkpoint().Bytes)/n, "B/account-of-file")
+	})
+	b.Run("load", func(b *testing.B) {
+		var took time.Duration
+		for b.Loop() {
+			o := open(b, h.again(), dir)
+			begun := time.Now()
+			o.loadAll()
+			took += time.Since(begun)
+		}
+		each(b, took)
+	})
+}
+
+// heap is how many bytes are reachable.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

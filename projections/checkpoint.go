@@ -21,6 +21,9 @@ const (
 	defaultCheckpointEvery = 200_000
 	defaultCheckpointPause = time.Minute
 
+	// caughtUpPart is what part of Every the views may be behind when one is begun.
+	caughtUpPart = 16
+
 	// checkpointTurnBytes ends a turn of the walk: some 50 µs during which nothing is
 	// applied. What one account has is not divided.
 	checkpointTurnBytes = 8 << 10
@@ -88,7 +91,7 @@ func (r *Runner) Checkpoint() *CheckpointStats {
 func (r *Runner) due() bool {
 	s := &r.saving
 	behind := r.applied.Sequence - s.from.Sequence + r.applied.Ordinal - s.from.Ordinal
-	return s.Dir != "" && behind >= max(uint64(s.Every), uint64(len(r.names)))
+	return s.Dir != "" && behind >= max(uint64(s.Every), uint64(len(r.known)))
 }
 
 // save makes checkpoints as they are due, until ctx ends. What goes wrong costs the next
@@ -116,13 +119,13 @@ func (r *Runner) save(ctx context.Context) error {
 	}
 }
 
-// caughtUp says whether the projections are near the log's end. A checkpoint that is made
-// during a long way there would be old before it is finished.
+// caughtUp says whether the projections are at the log's end, to within a small part of what
+// is between two checkpoints. One that is made on a long way there would be old at once.
 func (r *Runner) caughtUp() bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	end := r.tail.End()
-	return r.whole() && end.Sequence+end.Ordinal < r.applied.Sequence+r.applied.Ordinal+uint64(r.saving.Every)
+	return !r.ahead() && end.Sequence+end.Ordinal <= r.applied.Sequence+r.applied.Ordinal+uint64(r.saving.Every/caughtUpPart)
 }
 
 // saveWalk goes over the accounts, a turn at a time, and stamps each with the sequence
@@ -219,7 +222,7 @@ func (r *Runner) beginWalk() (*saveWalk, []byte) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	k := &saveWalk{end: checkpointEnd{r.applied.Sequence, r.applied.Hash}}
-	k.base, k.accounts = r.applied, uint64(len(r.names))
+	k.base, k.accounts = r.applied, uint64(len(r.known))
 	for i := range r.slots {
 		if s := &r.slots[i]; s.failure == nil {
 			k.slots = append(k.slots, i)
@@ -250,23 +253,23 @@ func (r *Runner) walkOn(k *saveWalk, b []byte) ([]byte, error) {
 // appendSection appends what all have of the walk's next account.
 func (r *Runner) appendSection(b []byte, k *saveWalk) []byte {
 	k.section = binary.AppendUvarint(k.section[:0], r.applied.Sequence)
-	k.section = appendPiece(k.section, []byte(r.names[k.next]))
+	k.section = appendPiece(k.section, []byte(r.known[k.next]))
 	for _, i := range k.slots {
-		k.piece = r.appendSaved(&r.slots[i], int(k.next), k.piece[:0])
+		k.piece = r.appendSaved(&r.slots[i], r.known[k.next], k.piece[:0])
 		k.section = appendPiece(k.section, k.piece)
 	}
 	return appendPiece(b, k.section)
 }
 
-// appendSaved appends what a projection holds of an account, given by its number in names,
-// whether that is loaded or not. mu must be held.
-func (r *Runner) appendSaved(s *slot, account int, b []byte) []byte {
-	if s.saved > 0 && r.unread != nil {
-		if piece, unread := r.unread.piece(account, s.saved-1); unread {
-			return append(b, piece...)
+// appendSaved appends what a projection holds of an account, whether that is loaded or not.
+// mu must be held.
+func (r *Runner) appendSaved(s *slot, account string, b []byte) []byte {
+	if u := r.unread; u != nil && s.saved > 0 {
+		if i, found := u.index[account]; found && u.at[i] != 0 {
+			return append(b, u.piece(int(i), s.saved-1)...)
 		}
 	}
-	return s.Save(r.names[account], b)
+	return s.Save(account, b)
 }
 
 // A CheckpointWitness is what a checkpoint proves: it holds acknowledged commits alone, so

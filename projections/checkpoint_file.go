@@ -246,8 +246,11 @@ func (f *checkpointFile) index(data []byte) (*unread, []string, error) {
 		at := len(data) - len(rest)
 		section, behind, ok := cutPiece(rest)
 		this, w := binary.Uvarint(section)
-		account, _, whole := cutPiece(section[max(w, 0):])
-		if !ok || w <= 0 || !whole || len(account) == 0 || this < stamp || this > f.end.sequence {
+		account, pieces, whole := cutPiece(section[max(w, 0):])
+		for range f.projections {
+			_, pieces, whole = cutPiece(pieces)
+		}
+		if !ok || w <= 0 || !whole || len(pieces) > 0 || len(account) == 0 || this < stamp || this > f.end.sequence {
 			return nil, nil, fmt.Errorf("its section %d is damaged", len(ends))
 		}
 		u.at, u.stamps = append(u.at, uint64(at)), append(u.stamps, this)

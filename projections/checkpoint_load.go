@@ -45,20 +45,16 @@ type listing interface {
 	listed()
 }
 
-// piece returns what a projection, given by its place in the file, saved of an account.
-func (u *unread) piece(account, projection int) (piece []byte, unread bool) {
-	if account >= len(u.at) || u.at[account] == 0 {
-		return nil, false
-	}
-	section, _, ok := cutPiece(u.data[u.at[account]:])
+// piece returns what a projection, given by its place in the file, saved of an account that
+// is not loaded, given by its number.
+func (u *unread) piece(account, projection int) []byte {
+	section, _, _ := cutPiece(u.data[u.at[account]:])
 	_, w := binary.Uvarint(section)
-	rest := section[max(w, 0):]
-	for range projection + 2 { // the account stands before them
-		if piece, rest, ok = cutPiece(rest); !ok {
-			return nil, true // shorter than its file says: load finds that out
-		}
+	piece, rest := []byte(nil), section[w:]
+	for range 1 + projection + 1 { // the account stands before them
+		piece, rest, _ = cutPiece(rest)
 	}
-	return piece, true
+	return piece
 }
 
 // Restore takes over the newest checkpoint that is whole and stands on the log, for Run to
@@ -116,7 +112,7 @@ func (r *Runner) restore(ctx context.Context, f *checkpointFile) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.unread, r.names, r.applied = u, names, f.base
+	r.unread, r.known, r.applied = u, names, f.base
 	for i := range r.slots {
 		r.slots[i].saved = places[i]
 		if l, ok := r.slots[i].Projection.(listing); ok {
@@ -151,9 +147,9 @@ func (r *Runner) standsOnLog(ctx context.Context, f *checkpointFile) error {
 	return nil
 }
 
-// whole says whether what the projections hold is true at one position: it is not between
-// a checkpoint's base and its end. mu must be held.
-func (r *Runner) whole() bool { return r.unread == nil || r.applied.Sequence >= r.unread.end }
+// ahead says whether some accounts may be ahead of the others: applied is between a
+// checkpoint's base and its end. mu must be held.
+func (r *Runner) ahead() bool { return r.unread != nil && r.applied.Sequence < r.unread.end }
 
 // prepare loads the accounts that a commit changes, notes those that it opens, and says
 // which of its events the checkpoint has: nil for none. mu must be held.
@@ -173,7 +169,7 @@ func (r *Runner) prepare(c *store.Commit) []bool {
 			}
 		}
 		if e.Type == accountOpened {
-			r.names = append(r.names, e.Account)
+			r.known = append(r.known, e.Account)
 		}
 	}
 	if u == nil || c.Sequence > u.end {
@@ -220,9 +216,8 @@ func (r *Runner) load(account int) {
 		if s.saved == 0 || s.failure != nil {
 			continue
 		}
-		piece, _ := u.piece(account, s.saved-1)
-		if err := loadOne(s.Projection, r.names[account], piece); err != nil {
-			r.fail(s, &r.applied, fmt.Errorf("load account %s: %w", r.names[account], err))
+		if err := loadOne(s.Projection, r.known[account], u.piece(account, s.saved-1)); err != nil {
+			r.fail(s, &r.applied, fmt.Errorf("load account %s: %w", r.known[account], err))
 		}
 	}
 	u.at[account] = 0
@@ -279,12 +274,12 @@ func (r *Runner) loadSome() (done bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for range loadTurn {
-		if r.listed == len(r.names) {
+		if r.listed == len(r.known) {
 			done = true
 			break
 		}
 		r.load(r.listed)
-		r.each(func(l listing) { l.listNow(r.names[r.listed]) })
+		r.each(func(l listing) { l.listNow(r.known[r.listed]) })
 		r.listed++
 	}
 	if done {
@@ -319,8 +314,8 @@ func (r *Runner) awaitLoaded(ctx context.Context) *events.Error {
 	case <-ctx.Done():
 		r.mu.RLock()
 		defer r.mu.RUnlock()
-		return events.Errorf(events.Unavailable, "the views are being read after a start, %d of %d accounts so far: try again", r.listed, len(r.names)).
-			With("accounts", len(r.names)).With("read", r.listed)
+		return events.Errorf(events.Unavailable, "the views are being read after a start, %d of %d accounts so far: try again", r.listed, len(r.known)).
+			With("accounts", len(r.known)).With("read", r.listed)
 	}
 }
 
@@ -329,6 +324,6 @@ func (r *Runner) awaitLoaded(ctx context.Context) *events.Error {
 func (r *Runner) accountsFrom(start, n int) (accounts []string, more bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	end := min(start+n, len(r.names))
-	return r.names[start:end:end], end < len(r.names)
+	end := min(start+n, len(r.known))
+	return r.known[start:end:end], end < len(r.known)
 }

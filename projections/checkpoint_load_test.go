@@ -26,7 +26,7 @@ func TestAccountsAreLoadedWhenAskedFor(t *testing.T) {
 	loaded := func() (list []string) {
 		for i, at := range o.unread.at {
 			if at == 0 {
-				list = append(list, o.names[i])
+				list = append(list, o.known[i])
 			}
 		}
 		return list
@@ -142,6 +142,7 @@ func TestCheckpointIsDue(t *testing.T) {
 	for h.chain.Sequence < 10 {
 		h.commit(h.granted("acme", h.id("grant_"), 10, 0, 10))
 	}
+	o.saving.Every = 4 * caughtUpPart
 	for _, end := range []struct {
 		sequence uint64
 		near     bool
@@ -155,8 +156,9 @@ func TestCheckpointIsDue(t *testing.T) {
 			t.Errorf("caught up with %d: %t", end.sequence, o.caughtUp())
 		}
 	}
-	for len(o.names) < 7 {
-		o.names = append(o.names, "another")
+	o.saving.Every = 6
+	for len(o.known) < 7 {
+		o.known = append(o.known, "another")
 	}
 	if o.due() {
 		t.Error("it is due after fewer commits and events than there are accounts")

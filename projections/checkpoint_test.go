@@ -62,13 +62,13 @@ func (o *opened) loadAll() {
 // sameSaved compares what two Views hold of every account, loaded or not.
 func sameSaved(t testing.TB, want, got *Views) {
 	t.Helper()
-	if a, b := strings.Join(want.names, " "), strings.Join(got.names, " "); a != b || want.applied != got.applied {
+	if a, b := strings.Join(want.known, " "), strings.Join(got.known, " "); a != b || want.applied != got.applied {
 		t.Errorf("accounts up to %s are %s, want up to %s %s", got.applied.Position(), b, want.applied.Position(), a)
 		return
 	}
-	for account, name := range want.names {
+	for _, name := range want.known {
 		for i := range want.slots {
-			a, b := want.appendSaved(&want.slots[i], account, nil), got.appendSaved(&got.slots[i], account, nil)
+			a, b := want.appendSaved(&want.slots[i], name, nil), got.appendSaved(&got.slots[i], name, nil)
 			if !bytes.Equal(a, b) {
 				t.Errorf("%s of %s differ:\n%x\n%x", want.slots[i].Name(), name, a, b)
 			}
@@ -311,7 +311,7 @@ func TestFailuresAndCheckpoints(t *testing.T) {
 	}
 	h, dir, _, _ = small(t)
 	o := open(t, h.again(), dir)
-	piece, _ := o.unread.piece(0, 2)
+	piece := o.unread.piece(0, 2)
 	piece[0] = 0xff // no length of the environment's name
 	if _, err := ask(t, o.Views, "balance.get", "acme", `{"environment":"test"}`); err == nil || err.Code != events.Unavailable {
 		t.Errorf("a balance that could not be loaded: %v", err)

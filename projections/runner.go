@@ -25,9 +25,9 @@ type Runner struct {
 	applied store.Chain
 	slots   []slot
 	failed  int      // how many of slots failed
-	names   []string // accounts, in the order in which they were opened
+	known   []string // accounts, in the order in which they were opened
 	unread  *unread  // what a checkpoint holds and is not loaded yet; nil: nothing
-	listed  int      // how many of names the loader has come by
+	listed  int      // how many of known the loader has come by
 	skip    []bool   // memory of prepare
 	saving  checkpoints
 
@@ -235,7 +235,7 @@ func StatusAt(name string, place, end store.Chain, failure string) Status {
 func (r *Runner) read(accounts []string, f func() *events.Error, needs ...Projection) (events.Position, *events.Error) {
 	r.lockLoaded(accounts)
 	defer r.mu.RUnlock()
-	if !r.whole() {
+	if r.ahead() {
 		return events.Position{}, events.Errorf(events.Unavailable, "the views are being brought up to the log after a start: try again")
 	}
 	if r.failed > 0 {

@@ -35,6 +35,8 @@ type scaleConfig struct {
 const (
 	maxScaleAccounts = 10_000_000
 	maxTail          = 10_000_000
+	// snapshotEvery is after how many commits and events keyledger saves state and views.
+	snapshotEvery = 200_000
 	// feedTime is how long the feed may take to follow a filled log.
 	feedTime = 30 * time.Minute
 )
@@ -48,16 +50,18 @@ type scaleReport struct {
 	Rounds   int      `json:"rounds"`
 	Replay   replayed `json:"replay"`
 
-	FillSeconds     float64 `json:"fill_seconds"`
-	HeapPerAccount  float64 `json:"writer_heap_bytes_per_account"` // and its key
-	NamesPerAccount float64 `json:"of_which_names_bytes"`          // ids and names as given
-	EventsPerSecond float64 `json:"replay_events_per_second_a_core"`
-	FirstStart      float64 `json:"first_start_seconds"` // nothing but the log is there
-	FirstRSS        int64   `json:"first_start_rss_bytes"`
-	Start           float64 `json:"start_with_tail_seconds"`
-	StartWriter     float64 `json:"of_which_until_the_writer_serves"` // views follow it; 0: the log does not tell
-	Open            float64 `json:"jetstream_open_seconds"`
-	StartToOpen     float64 `json:"start_to_open"`
+	FillSeconds     float64    `json:"fill_seconds"`
+	HeapPerAccount  float64    `json:"writer_heap_bytes_per_account"` // and its key
+	NamesPerAccount float64    `json:"of_which_names_bytes"`          // ids and names as given
+	EventsPerSecond float64    `json:"replay_events_per_second_a_core"`
+	FirstStart      float64    `json:"first_start_seconds"` // nothing but the log is there
+	FirstRSS        int64      `json:"first_start_rss_bytes"`
+	Start           float64    `json:"start_with_tail_seconds"`
+	StartWriter     float64    `json:"of_which_until_the_writer_serves"` // views follow it; 0: the log does not tell
+	Open            float64    `json:"jetstream_open_seconds"`
+	StartToOpen     float64    `json:"start_to_open"`
+	StartRSS        int64      `json:"start_with_tail_rss_bytes"`
+	Saved           savedViews `json:"saved_views"`
 
 	InFlight   int         `json:"in_flight"`
 	Quiet      load.Series `json:"debits"`
@@ -208,13 +212,22 @@ func (s *scale) serve(ctx context.Context, flags []string, f func(*process) erro
 	return took, f(p)
 }
 
-// firstStart starts on the log alone, waits for the feed, and loads it.
+// firstStart starts on the log alone, waits for the feed, loads it, and waits until state
+// and views are saved, where the log is long enough for that.
 func (s *scale) firstStart(ctx context.Context) (err error) {
 	s.report.FirstStart, err = s.serve(ctx, nil, func(p *process) error {
 		if s.report.FirstRSS, err = p.residentBytes(); err != nil {
 			return err
 		}
-		return s.debit(ctx, p, &s.report.Quiet)
+		if err := s.debit(ctx, p, &s.report.Quiet); err != nil || s.report.Replay.Events < snapshotEvery {
+			return err
+		}
+		return p.within(ctx, feedTime, func() error {
+			if text, err := os.ReadFile(p.log); err != nil || !bytes.Contains(text, savedLine) || !bytes.Contains(text, snapshotLine) {
+				return errors.Join(errors.New("state and views are not saved yet"), err)
+			}
+			return nil
+		})
 	})
 	return err
 }
@@ -292,7 +305,12 @@ func (s *scale) starts(ctx context.Context) error {
 		begin := time.Now()
 		took, err := s.serve(ctx, nil, func(p *process) error {
 			writers = append(writers, p.tookOver(begin))
-			return nil
+			s.report.Saved, err = p.savedViews()
+			if err != nil {
+				return err
+			}
+			s.report.StartRSS, err = p.residentBytes()
+			return err
 		})
 		if err != nil {
 			return err
@@ -344,6 +362,34 @@ func (p *process) tookOver(begin time.Time) float64 {
 	return at.Sub(begin).Seconds()
 }
 
+var (
+	savedLine     = []byte(`msg="saved the views"`)
+	snapshotLine  = []byte(`msg="made a snapshot of the state"`)
+	readSavedLine = regexp.MustCompile(`(?m)msg="read saved views" .*accounts=(\d+) bytes=(\d+) took_ms=(\d+)`)
+)
+
+// savedViews is what a start read of the views, all 0 if nothing.
+type savedViews struct {
+	Accounts int64 `json:"accounts"`
+	Bytes    int64 `json:"bytes"`
+	TookMS   int64 `json:"read_ms"` // beside the writer's own reading
+}
+
+// savedViews is what keyledger's log tells of it.
+func (p *process) savedViews() (saved savedViews, err error) {
+	text, err := os.ReadFile(p.log)
+	line := readSavedLine.FindSubmatch(text)
+	if err != nil || line == nil {
+		return saved, err
+	}
+	for i, into := range []*int64{&saved.Accounts, &saved.Bytes, &saved.TookMS} {
+		if *into, err = strconv.ParseInt(string(line[i+1]), 10, 64); err != nil {
+			return saved, err
+		}
+	}
+	return saved, nil
+}
+
 var residentLine = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB`)
 
 // residentBytes is the process's memory, 0 where the system does not tell.
@@ -371,7 +417,8 @@ func (r *scaleReport) print(w io.Writer, asJSON bool) error {
 	table.row("writer's memory, an account with a key", fmt.Sprintf("%.0f bytes, of which names %.0f", r.HeapPerAccount, r.NamesPerAccount))
 	table.row("full replay, one core, from memory", fmt.Sprintf("%.0f events/s", r.EventsPerSecond))
 	table.row("start on the log alone", fmt.Sprintf("%.2f s, %.0f MB resident", r.FirstStart, float64(r.FirstRSS)/1e6))
-	table.row(fmt.Sprintf("start with %d events to read", r.Tail), fmt.Sprintf("%.2f s, the writer serves after %.2f s", r.Start, r.StartWriter))
+	table.row(fmt.Sprintf("start with %d events to read", r.Tail), fmt.Sprintf("%.2f s, the writer serves after %.2f s; %.0f MB resident", r.Start, r.StartWriter, float64(r.StartRSS)/1e6))
+	table.row("views that it read, beside the writer", fmt.Sprintf("%d accounts, %.0f MB, in %.2f s", r.Saved.Accounts, float64(r.Saved.Bytes)/1e6, float64(r.Saved.TookMS)/1e3))
 	table.row("JetStream alone opens the same", fmt.Sprintf("%.2f s", r.Open))
 	table.row("start to that", twoDigits(r.StartToOpen))
 	table.row(fmt.Sprintf("debits, %d in flight", r.InFlight), debitsText(&r.Quiet))
