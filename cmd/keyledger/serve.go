@@ -62,7 +62,7 @@ a service manager should not restart it (systemd: RestartPreventExitStatus=74).
 	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8222", "`HOST:PORT` for /healthz and /metrics, or off")
 	cfg.ReceiptMemory = receiptMemory(totalMemory())
 	flags.Var((*byteSize)(&cfg.ReceiptMemory), "receipt-memory", "`SIZE` of the memory for command ids: the more, the longer a retry is recognised under load")
-	flags.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200_000, "commits and events, in all, between two snapshots of the state")
+	flags.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200_000, "commits and events, in all, between two snapshots of the state, and of the views")
 	flags.DurationVar(&cfg.SnapshotPause, "snapshot-pause", time.Minute, "`DURATION` between two snapshots at least")
 	flags.Var((*notices)(&cfg.KeyExpiring), "key-expiring", "`DURATIONS`: so long before a key's expiry key.expiring tells of it; none for never")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow --listen and --http beyond this machine, unencrypted")
