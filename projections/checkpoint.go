@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -46,6 +45,9 @@ type CheckpointConfig struct {
 	Every int
 	// Pause is the least time between two. Default 1 minute.
 	Pause time.Duration
+	// Room is asked whether the volume has room for so many more bytes; the log's own room
+	// must stay. Default: it has.
+	Room func(bytes int64) error
 }
 
 // CheckpointStats is the newest checkpoint that was made or started from.
@@ -76,6 +78,9 @@ func (r *Runner) Checkpoints(cfg CheckpointConfig) {
 	}
 	if cfg.Pause == 0 {
 		cfg.Pause = defaultCheckpointPause
+	}
+	if cfg.Room == nil {
+		cfg.Room = func(int64) error { return nil }
 	}
 	r.saving.CheckpointConfig = cfg
 }
@@ -142,12 +147,12 @@ type saveWalk struct {
 // checkpoint makes one checkpoint.
 func (r *Runner) checkpoint(ctx context.Context) (err error) {
 	began := time.Now()
-	if err := r.makeRoom(); err != nil {
+	k, b := r.beginWalk()
+	if err := r.makeRoom(k.base.Partition); err != nil {
 		return err
 	}
-	k, b := r.beginWalk()
 	name := checkpointName(&k.base)
-	w, err := createCheckpoint(filepath.Join(r.saving.Dir, name))
+	w, err := createCheckpoint(filepath.Join(r.saving.Dir, name), r.saving.Room)
 	if err != nil {
 		return err
 	}
@@ -191,24 +196,23 @@ func (r *Runner) saved(name string, h *checkpointHeader, size, took int64) {
 
 // makeRoom removes all but the checkpoint that was last made or started from, which is
 // known to be whole. If we stop anywhere in here, that one is there.
-func (r *Runner) makeRoom() error {
+func (r *Runner) makeRoom(partition uint32) error {
 	dir := r.saving.Dir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(dir)
+	names, begun, err := checkpointNames(dir, partition)
 	if err != nil {
 		return err
 	}
 	r.mu.RLock()
 	newest := r.saving.newest
 	r.mu.RUnlock()
-	for _, e := range entries {
-		name := strings.TrimSuffix(e.Name(), temporary)
-		if !strings.HasSuffix(name, store.SuffixCheckpoint) || e.Name() == newest {
+	for _, name := range append(begun, names...) {
+		if name == newest {
 			continue
 		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		r.saving.step("removed")
@@ -283,7 +287,7 @@ type CheckpointWitness struct {
 // CheckpointWitnesses returns what the checkpoints in a folder saw. One whose beginning or
 // end is damaged, or of another format, says nothing.
 func CheckpointWitnesses(dir string, partition uint32) ([]CheckpointWitness, error) {
-	names, err := checkpointNames(dir, partition)
+	names, _, err := checkpointNames(dir, partition)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -139,26 +138,27 @@ func checkpointName(base *store.Chain) string {
 	return fmt.Sprintf("%d-%020d%s", base.Partition, base.Sequence, store.SuffixCheckpoint)
 }
 
-// checkpointNames lists the finished checkpoints of a partition in a folder, which may not
-// be there: the one with the highest base first.
-func checkpointNames(dir string, partition uint32) ([]string, error) {
+// checkpointNames lists the checkpoints of a partition in a folder, which may not be there:
+// the one with the highest base first. Then come those that were begun and not finished.
+func checkpointNames(dir string, partition uint32) (finished, begun []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list the checkpoints of the views: %w", err)
+		return nil, nil, fmt.Errorf("list the checkpoints of the views: %w", err)
 	}
-	prefix := strconv.FormatUint(uint64(partition), 10) + "-"
-	var names []string
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), prefix) && strings.HasSuffix(e.Name(), store.SuffixCheckpoint) {
-			names = append(names, e.Name())
+	for i := range entries {
+		name := entries[len(entries)-1-i].Name() // sorted by name
+		switch {
+		case !strings.HasPrefix(name, strconv.FormatUint(uint64(partition), 10)+"-"):
+		case strings.HasSuffix(name, store.SuffixCheckpoint):
+			finished = append(finished, name)
+		case strings.HasSuffix(name, store.SuffixCheckpoint+temporary):
+			begun = append(begun, name)
 		}
 	}
-	slices.Sort(names)
-	slices.Reverse(names)
-	return names, nil
+	return finished, begun, nil
 }
 
 // openCheckpoint opens a file and reads its beginning and its end, which have checks of
@@ -280,15 +280,19 @@ type checkpointWriter struct {
 	sum      hash.Hash
 	length   uint64
 	unsynced int
+	room     func(bytes int64) error // whether the volume has it
 }
 
 // createCheckpoint begins a file that is called path once it is whole.
-func createCheckpoint(path string) (*checkpointWriter, error) {
+func createCheckpoint(path string, room func(int64) error) (*checkpointWriter, error) {
+	if err := room(checkpointSyncBytes); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &checkpointWriter{file: f, path: path, sum: sha256.New()}, nil
+	return &checkpointWriter{file: f, path: path, sum: sha256.New(), room: room}, nil
 }
 
 // write adds bytes. They are synced a little at a time, so that no fsync of the log waits
@@ -299,11 +303,14 @@ func (w *checkpointWriter) write(b []byte) error {
 	n, err := w.file.Write(b)
 	w.sum.Write(b[:n])
 	w.length += uint64(n)
-	if w.unsynced += n; err == nil && w.unsynced >= checkpointSyncBytes {
-		w.unsynced = 0
-		err = w.file.Sync()
+	if w.unsynced += n; err != nil || w.unsynced < checkpointSyncBytes {
+		return err
 	}
-	return err
+	w.unsynced = 0
+	if err := w.file.Sync(); err != nil {
+		return err
+	}
+	return w.room(checkpointSyncBytes)
 }
 
 // finish writes the footer and gives the file its name. Until then nobody reads it.

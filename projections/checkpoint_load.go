@@ -64,7 +64,7 @@ func (r *Runner) Restore(ctx context.Context) {
 	if r.saving.Dir == "" {
 		return
 	}
-	names, err := checkpointNames(r.saving.Dir, r.applied.Partition)
+	names, _, err := checkpointNames(r.saving.Dir, r.applied.Partition)
 	if err != nil {
 		r.log.Warn("cannot look for saved views: the whole log takes their place", "error", err)
 	}

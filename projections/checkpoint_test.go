@@ -3,6 +3,7 @@ package projections
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -163,8 +164,12 @@ func TestCheckpointAtAnyStop(t *testing.T) {
 			t.Errorf("after %s and another checkpoint: %v, %v", steps[i], files, err)
 		}
 	}
-	if names, err := checkpointNames(dir, 0); err != nil || len(names) != 2 {
+	if names, begun, err := checkpointNames(dir, 0); err != nil || len(names) != 2 || len(begun) > 0 {
 		t.Errorf("the newest and the one before it are not there: %v, %v", names, err)
+	}
+	live.saving.Room = func(int64) error { return errors.New("the volume is full") }
+	if err := live.checkpoint(t.Context()); err == nil {
+		t.Error("a checkpoint was made without room for it")
 	}
 	for _, step := range []string{"removed", "turn", "written", "synced", "renamed"} {
 		if !strings.Contains(strings.Join(steps, " "), step) {

@@ -27,8 +27,9 @@ type Answer struct {
 
 // QueryFunc answers one verb. Its errors are InvalidArgument, NotFound and, where a view
 // it needs has failed, Unavailable with the position it failed at. Asked about now it waits
-// for nothing but the application of one commit; Runner.Wait waits for a position. Asked
-// about the past it reads the log, and is Unavailable where ctx ends first.
+// for nothing but the application of one commit, and about all accounts, after a start, until
+// all are loaded; Runner.Wait waits for a position. Asked about the past it reads the log.
+// Where ctx ends first it is Unavailable.
 type QueryFunc func(ctx context.Context, q *Query) (Answer, *events.Error)
 
 // Queries is the query table: verb to function.

@@ -43,7 +43,9 @@ func (s *Server) openParts(streams []jetstream.StreamConfig) (err error) {
 	if err := s.openArchive(); err != nil {
 		return err
 	}
-	p.views.Checkpoints(projections.CheckpointConfig{Dir: s.dir.viewsDir(), Every: s.cfg.SnapshotEvery, Pause: s.cfg.SnapshotPause})
+	p.views.Checkpoints(projections.CheckpointConfig{
+		Dir: s.dir.viewsDir(), Every: s.cfg.SnapshotEvery, Pause: s.cfg.SnapshotPause, Room: s.roomForViews,
+	})
 	feedConn, wire, err := s.nats.ConnectFeed("keyledger feed")
 	if err != nil {
 		return err

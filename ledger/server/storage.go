@@ -102,6 +102,24 @@ func (s *Server) watchDerived(ctx context.Context) error {
 	}
 }
 
+// viewsReserve is how many bytes of the volume the views' checkpoints leave free, a fifth of
+// it where that is less: more than the writer keeps for itself, so that no command is
+// refused because of them.
+const viewsReserve = 128 << 20
+
+// roomForViews says whether the volume has so many more bytes for a checkpoint of the views.
+func (s *Server) roomForViews(bytes int64) error {
+	fs, err := volumeOf(s.dir.path)
+	if err != nil {
+		return err
+	}
+	free, keep := int64(fs.Bavail)*int64(fs.Bsize), min(viewsReserve, int64(fs.Blocks)*int64(fs.Bsize)/5)
+	if free-bytes < keep {
+		return fmt.Errorf("the volume has %d bytes free, of which %d are left to the log", free, keep)
+	}
+	return nil
+}
+
 func volumeOf(dir string) (fs syscall.Statfs_t, err error) {
 	if err := syscall.Statfs(dir, &fs); err != nil {
 		return fs, fmt.Errorf("size of the volume of %s: %w", dir, err)
