@@ -171,7 +171,7 @@ func removeWitnesses(t *testing.T, dir string) {
 			remove(t, dir, filepath.Join(streamsFolder, folder.Name()))
 		}
 	}
-	remove(t, dir, "head")
+	remove(t, dir, "head", store.DirViews)
 }
 
 // The log is cut at every byte of its last commits. With its witnesses a start refuses

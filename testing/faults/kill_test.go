@@ -202,7 +202,7 @@ func registerHook(t *testing.T, c *client.Client, hooks *receiver.Server, accoun
 	}
 }
 
-// checkSnapshots makes sure that the kills hit a keyledger that makes snapshots.
+// checkSnapshots makes sure that the kills hit a keyledger that saves state and views.
 func checkSnapshots(t *testing.T, c *client.Client) {
 	t.Helper()
 	r, err := c.Query(t.Context(), "_", "ledger.status", struct{}{})
@@ -213,7 +213,10 @@ func checkSnapshots(t *testing.T, c *client.Client) {
 	if err := r.Decode(&status); err != nil || status.Writer.Snapshot == nil {
 		t.Errorf("no snapshot was made: %s, %v", r.Body, err)
 	}
-	t.Logf("newest snapshot: %+v", status.Writer.Snapshot)
+	if status.Checkpoint == nil {
+		t.Errorf("no checkpoint of the views was made: %s", r.Body)
+	}
+	t.Logf("newest snapshot: %+v, newest checkpoint of the views: %+v", status.Writer.Snapshot, status.Checkpoint)
 }
 
 func readLog(t *testing.T, conn *nats.Conn) []*store.Commit {
