@@ -201,7 +201,8 @@ func (s *Server) start(ctx, failed, following context.Context, group *errgroup.G
 			return nil, nil
 		}
 	}
-	for _, run := range s.followers() {
+	first, then := s.followers()
+	for _, run := range first {
 		group.Go(func() error { return run(following) })
 	}
 	both, cancel := context.WithCancel(ctx)
@@ -214,6 +215,9 @@ func (s *Server) start(ctx, failed, following context.Context, group *errgroup.G
 	defer slow.Stop()
 	if err := s.waitFor(both, end.Sequence); err != nil {
 		return nil, nil // one of the two contexts ended
+	}
+	for _, run := range then {
+		group.Go(func() error { return run(following) })
 	}
 	svc, err := service.Start(service.Config{
 		Conn: s.public, Writer: s.writer, Version: Version, Logger: s.cfg.Logger, Sealer: s.sealer,
