@@ -175,11 +175,11 @@ func named(streams []jetstream.StreamConfig, names ...string) []jetstream.Stream
 	return out
 }
 
-// followers are the parts' loops: each runs until its context ends. A start waits for what
-// queries read, so those are first; the others would take the processor from them.
+// followers are the parts' loops: each runs until its context ends. What a start waits for
+// is first; the others would take the processor from it.
 func (s *Server) followers() (first, then []func(context.Context) error) {
-	return []func(context.Context) error{s.parts.views.Run, s.parts.hooks.Run, s.parts.archive.Run, s.watchDerived},
-		[]func(context.Context) error{s.parts.feed.Run, s.parts.kv.Run, s.parts.access.Run, s.parts.checkpoints.Run}
+	return []func(context.Context) error{s.parts.views.Run, s.parts.hooks.Run, s.watchDerived},
+		[]func(context.Context) error{s.parts.feed.Run, s.parts.kv.Run, s.parts.access.Run, s.parts.archive.Run, s.parts.checkpoints.Run}
 }
 
 // waitFor waits until all that queries read has reached a sequence.
