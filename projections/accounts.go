@@ -18,7 +18,7 @@ type accounts struct {
 func newAccounts() *accounts { return &accounts{table: newTable[*events.Account]()} }
 
 // Name implements Projection.
-func (v *accounts) Name() string { return "accounts" }
+func (v *accounts) Name() string { return viewAccounts }
 
 // Version implements Projection.
 func (v *accounts) Version() uint64 { return 1 }

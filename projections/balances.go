@@ -64,7 +64,7 @@ func newBalances() *balances {
 }
 
 // Name implements Projection.
-func (v *balances) Name() string { return "balances" }
+func (v *balances) Name() string { return viewBalances }
 
 // Version implements Projection.
 func (v *balances) Version() uint64 { return 1 }

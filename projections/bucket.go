@@ -20,7 +20,7 @@ import (
 // called under the views' lock.
 type bucket struct {
 	name  string
-	needs []Projection
+	needs []string
 	// find returns the view's record of a key, a pointer, nil where there is none.
 	find func(kvKey) any
 	// value returns a copy of what a key's record holds, without its position.
@@ -131,6 +131,7 @@ func (b *bucket) keepUp(ctx context.Context) error {
 	}
 	// All that changes after from is marked by following the log from there; all that
 	// changed before is in the view that the bucket is compared with.
+	made := b.cfg.Views.remade(b.needs)
 	from := b.cfg.Views.Applied()
 	b.start()
 	group, ctx := errgroup.WithContext(ctx)
@@ -149,6 +150,7 @@ func (b *bucket) keepUp(ctx context.Context) error {
 	})
 	group.Go(func() error { return b.write(ctx) })
 	group.Go(func() error { return guardStream(ctx, b.js, b.stream.Name, b.check) })
+	group.Go(func() error { return b.cfg.Views.guard(ctx, b.needs, made) })
 	return group.Wait()
 }
 

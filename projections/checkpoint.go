@@ -221,14 +221,14 @@ func (r *Runner) makeRoom(partition uint32) error {
 }
 
 // beginWalk begins a walk where the projections are, and returns the file's first bytes.
-// A projection that failed is left out.
+// A projection that failed, or is not there yet, is left out.
 func (r *Runner) beginWalk() (*saveWalk, []byte) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	k := &saveWalk{end: checkpointEnd{r.applied.Sequence, r.applied.Hash}}
 	k.base, k.accounts = r.applied, uint64(len(r.known))
 	for i := range r.slots {
-		if s := &r.slots[i]; s.failure == nil {
+		if s := &r.slots[i]; s.works() {
 			k.slots = append(k.slots, i)
 			k.projections = append(k.projections, savedProjection{s.Name(), s.Version()})
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/keyledger/keyledger/events"
@@ -91,17 +92,19 @@ func (r *Runner) Restore(ctx context.Context) {
 // restore takes over one file. Nothing of it is used unless all of it is good.
 func (r *Runner) restore(ctx context.Context, f *checkpointFile) error {
 	places := make([]int, len(r.slots))
+	var missing []string
 	for i := range r.slots {
 		for j, p := range f.projections {
 			if p == (savedProjection{r.slots[i].Name(), r.slots[i].Version()}) {
 				places[i] = j + 1
 			}
 		}
-		// A projection that is new, of another version, or that had failed has to be made from
-		// the log's beginning, and so all are, beside each other.
 		if places[i] == 0 {
-			return fmt.Errorf("it lacks %s, version %d", r.slots[i].Name(), r.slots[i].Version())
+			missing = append(missing, fmt.Sprintf("%s version %d", r.slots[i].name, r.slots[i].Version()))
 		}
+	}
+	if len(missing) == len(r.slots) {
+		return fmt.Errorf("it has none of %s", strings.Join(missing, ", "))
 	}
 	if err := r.standsOnLog(ctx, f); err != nil {
 		return err
@@ -115,11 +118,21 @@ func (r *Runner) restore(ctx context.Context, f *checkpointFile) error {
 	r.unread, r.known, r.applied = u, names, f.base
 	for i := range r.slots {
 		r.slots[i].saved = places[i]
+		if places[i] == 0 {
+			// New, of another version, or it had failed: Run makes it from the log's beginning,
+			// beside the others, which serve.
+			r.makeLater(&r.slots[i])
+			continue
+		}
 		if l, ok := r.slots[i].Projection.(listing); ok {
 			l.listLater()
 		}
 	}
 	r.moveTo(r.applied.Sequence)
+	if len(missing) > 0 {
+		r.log.Warn("saved views lack projections: they are made from the log; until they are there their queries are unavailable",
+			"projections", strings.Join(missing, ", "))
+	}
 	return nil
 }
 
@@ -217,13 +230,13 @@ func (r *Runner) load(account int) {
 			continue
 		}
 		if err := loadOne(s.Projection, r.known[account], u.piece(account, s.saved-1)); err != nil {
-			r.fail(s, &r.applied, fmt.Errorf("load account %s: %w", r.known[account], err))
+			r.fail(s, &failure{r.applied, r.applied.Position(), fmt.Errorf("load account %s: %w", r.known[account], err)})
 		}
 	}
 	u.at[account] = 0
 }
 
-// loadOne makes a panic a failure too, as applyOne does.
+// loadOne makes a panic a failure too, as foldOne does.
 func loadOne(p Projection, account string, piece []byte) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -274,10 +274,10 @@ func TestUnusableCheckpoints(t *testing.T) {
 	}
 	// Another version of a view, and a view that is new.
 	for _, own := range []Projection{&versioned{newBalances(), 2}, &fold{name: "new"}} {
-		r := NewRunner(h.again(), 0, slog.New(slog.NewTextHandler(&live.log, nil)), own)
+		r := NewRunner(h.again(), 0, slog.New(slog.NewTextHandler(&live.log, nil)), made(own))
 		r.Checkpoints(CheckpointConfig{Dir: dir})
 		r.Restore(t.Context())
-		if r.unread != nil || !strings.Contains(live.log.String(), "it lacks "+own.Name()) {
+		if r.unread != nil || !strings.Contains(live.log.String(), "it has none of "+own.Name()) {
 			t.Errorf("%s: %s", own.Name(), &live.log)
 		}
 	}
@@ -311,7 +311,7 @@ func TestFailuresAndCheckpoints(t *testing.T) {
 		t.Error(err)
 	}
 	live.save()
-	if o := open(t, h.again(), dir); !strings.Contains(o.log.String(), "it lacks keys") {
+	if o := open(t, h.again(), dir); !strings.Contains(o.log.String(), "saved views lack projections") || !strings.Contains(o.log.String(), "keys version 1") {
 		t.Errorf("a view that failed was saved: %s", &o.log)
 	}
 	h, dir, _, _ = small(t)

@@ -17,7 +17,7 @@ type endpoints struct {
 func newEndpoints() *endpoints { return &endpoints{newTable[*events.Endpoint]()} }
 
 // Name implements Projection.
-func (v *endpoints) Name() string { return "endpoints" }
+func (v *endpoints) Name() string { return viewEndpoints }
 
 // Version implements Projection.
 func (v *endpoints) Version() uint64 { return 1 }

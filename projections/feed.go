@@ -86,10 +86,9 @@ func (f *Feed) Run(ctx context.Context) error {
 func (f *Feed) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	end := f.cfg.Tail.End()
-	out := StatusAt("feed", f.done, end, f.failure)
+	out := StatusAt("feed", f.done, f.cfg.Tail, f.failure)
 	out.LagEvents = 0 // parts of a commit count
-	if end.Ordinal > f.last {
+	if end := f.cfg.Tail.End(); end.Ordinal > f.last {
 		out.LagEvents = end.Ordinal - f.last
 	}
 	return out

@@ -21,6 +21,34 @@ const feedStall = 5 * time.Second
 // errFeedEnd ends the walk over the log where the feed ends.
 var errFeedEnd = errors.New("end of the feed")
 
+// FeedCheck is CheckFeed while the feed is written and trimmed.
+func FeedCheck(js jetstream.JetStream, tail *store.Tail, partition uint32) Check {
+	return Check{Name: "feed", Run: func(ctx context.Context, _ func(done, total uint64)) (string, error) {
+		for {
+			first, err := feedFirst(ctx, js, partition)
+			if err != nil {
+				return "", err
+			}
+			if err = CheckFeed(ctx, js, tail.Log(), partition, tail.End().Sequence); !errors.Is(err, ErrFeed) {
+				return "", err
+			}
+			if now, lookErr := feedFirst(ctx, js, partition); lookErr != nil || now == first {
+				return err.Error(), nil
+			}
+			// Something was trimmed meanwhile, which looks like missing.
+		}
+	}}
+}
+
+// feedFirst is the sequence of the oldest event that the feed still has.
+func feedFirst(ctx context.Context, js jetstream.JetStream, partition uint32) (uint64, error) {
+	stream, err := js.Stream(ctx, store.StreamFeed(partition))
+	if err != nil {
+		return 0, fmt.Errorf("check the feed: %w", err)
+	}
+	return stream.CachedInfo().State.FirstSeq, nil
+}
+
 // CheckFeed compares every message of the feed with the log up to sequence end. A feed
 // that ends before the log does is no error, for it is derived again; nor is one whose
 // oldest messages were trimmed. The feed's stream must be there.

@@ -25,7 +25,8 @@ const (
 
 // persist runs follow until ctx ends, then it returns nil. Whatever makes follow return
 // is cured by running it again from where its stream really is, except a log that is
-// damaged or has lost something: that is returned. progress grows with what was done.
+// damaged or has lost something: that is returned, and so is errFinished. progress grows
+// with what was done.
 func persist(ctx context.Context, log *slog.Logger, follow func(context.Context) error, progress func() uint64) error {
 	pause := pauseMin
 	for {
@@ -35,7 +36,7 @@ func persist(ctx context.Context, log *slog.Logger, follow func(context.Context)
 			return nil
 		}
 		var damage *store.DamageError
-		if errors.As(err, &damage) || errors.Is(err, ErrLoss) {
+		if errors.As(err, &damage) || errors.Is(err, ErrLoss) || errors.Is(err, errFinished) {
 			return err
 		}
 		if progress() != before {

@@ -31,7 +31,7 @@ func newHolds() *holds {
 }
 
 // Name implements Projection.
-func (v *holds) Name() string { return "holds" }
+func (v *holds) Name() string { return viewHolds }
 
 // Version implements Projection.
 func (v *holds) Version() uint64 { return 1 }

@@ -63,6 +63,22 @@ func (v *Views) use(list []Use) {
 	}
 }
 
+// inherit hands the uses that stand in no commit on from a view of keys that another took
+// the place of.
+func (v *Views) inherit(old Projection) {
+	list := make([]Use, 0, usedTurn)
+	for id, r := range old.(*keys).byID {
+		if free := r.value.free; free != nil {
+			list = append(list, Use{r.value.Account, id, free.at, free.ip, free.product})
+		}
+		if len(list) == usedTurn {
+			v.Used(list)
+			list = list[:0]
+		}
+	}
+	v.Used(list)
+}
+
 type keyRecord = record[keyState]
 
 // lastUse is the newer of the uses; a debit's, where both are of one moment.
@@ -83,7 +99,7 @@ func (k *keyState) object() *events.Key {
 func newKeys() *keys { return &keys{newTable[keyState]()} }
 
 // Name implements Projection.
-func (v *keys) Name() string { return "keys" }
+func (v *keys) Name() string { return viewKeys }
 
 // Version implements Projection.
 func (v *keys) Version() uint64 { return 1 }

@@ -104,16 +104,15 @@ func (k *KV) Status() Status {
 		}
 		failures = strings.Trim(failures+"; "+failure, "; ")
 	}
-	return StatusAt("kv", place, k.buckets[0].cfg.Tail.End(), failures)
+	return StatusAt("kv", place, k.buckets[0].cfg.Tail, failures)
 }
 
 // keysBucket shows the view of keys.
 func keysBucket(v *Views) *bucket {
-	view := v.keys
 	return &bucket{
-		name: store.BucketKeys, needs: []Projection{view},
+		name: store.BucketKeys, needs: []string{viewKeys},
 		find: func(key kvKey) any {
-			r := view.byID[key.name]
+			r := v.keys.byID[key.name]
 			if r == nil || r.value.Account != key.account || r.value.Environment != key.environment {
 				return nil
 			}
@@ -121,7 +120,7 @@ func keysBucket(v *Views) *bucket {
 		},
 		value: func(_ kvKey, record any) *kvValue { return &kvValue{Key: record.(*keyRecord).value.object()} },
 		records: func(account string, f func(kvKey, any)) {
-			for _, r := range view.lists[account] {
+			for _, r := range v.keys.lists[account] {
 				f(kvKey{account, r.value.Environment, r.id}, r)
 			}
 		},
@@ -136,11 +135,10 @@ func keysBucket(v *Views) *bucket {
 
 // balancesBucket shows the view of balances.
 func balancesBucket(v *Views) *bucket {
-	view := v.balances
 	return &bucket{
-		name: store.BucketBalances, needs: []Projection{view, v.accounts},
+		name: store.BucketBalances, needs: []string{viewBalances, viewAccounts},
 		find: func(key kvKey) any {
-			if b := view.byID[balanceID{key.account, key.environment, key.name}]; b != nil {
+			if b := v.balances.byID[balanceID{key.account, key.environment, key.name}]; b != nil {
 				return b
 			}
 			return nil
@@ -149,8 +147,8 @@ func balancesBucket(v *Views) *bucket {
 			return &kvValue{Balance: v.showBalance(key.account, record.(*Balance))}
 		},
 		records: func(account string, f func(kvKey, any)) {
-			for _, id := range view.accounts[account] {
-				f(kvKey{id.account, id.environment, id.asset}, view.byID[id])
+			for _, id := range v.balances.accounts[account] {
+				f(kvKey{id.account, id.environment, id.asset}, v.balances.byID[id])
 			}
 		},
 		changes: func(list []kvKey, e *events.Event) []kvKey {

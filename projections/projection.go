@@ -52,18 +52,29 @@ type Views struct {
 	endpoints *endpoints
 }
 
-// NewViews makes empty views of a partition. Run fills them from the tail and keeps them
-// up with it.
-func NewViews(tail *store.Tail, partition uint32, logger *slog.Logger) *Views {
-	v := &Views{accounts: newAccounts(), keys: newKeys(), balances: newBalances(), holds: newHolds(), endpoints: newEndpoints()}
+// Names of the views, as status, queries' needs and projection.rebuild have them.
+const (
+	viewAccounts  = "accounts"
+	viewKeys      = "keys"
+	viewBalances  = "balances"
+	viewHolds     = "holds"
+	viewEndpoints = "endpoints"
+)
+
+// NewViews makes empty views of a partition, and beside them an embedder's own
+// projections. Run fills them from the tail and keeps them up with it.
+func NewViews(tail *store.Tail, partition uint32, logger *slog.Logger, own ...Registration) *Views {
+	v := &Views{}
+	keys := keep(&v.keys, newKeys)
+	keys.replaced = v.inherit
 	// Registering a view is one line here.
-	v.Runner = NewRunner(tail, partition, logger,
-		v.accounts,
-		v.keys,
-		v.balances,
-		v.holds,
-		v.endpoints,
-	)
+	v.Runner = NewRunner(tail, partition, logger, append([]Registration{
+		keep(&v.accounts, newAccounts),
+		keys,
+		keep(&v.balances, newBalances),
+		keep(&v.holds, newHolds),
+		keep(&v.endpoints, newEndpoints),
+	}, own...)...)
 	return v
 }
 

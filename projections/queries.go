@@ -34,33 +34,37 @@ type QueryFunc func(ctx context.Context, q *Query) (Answer, *events.Error)
 
 // Queries is the query table: verb to function.
 func (v *Views) Queries() map[string]QueryFunc {
+	table := v.ours()
+	v.own(table)
+	return table
+}
+
+func (v *Views) ours() map[string]QueryFunc {
 	return map[string]QueryFunc{
-		"account.get":  query(v, v.getAccount, v.accounts),
-		"account.list": query(v, v.listAccounts, v.accounts),
-		"key.get": past(v, query(v, v.getKey, v.accounts, v.keys), (*Views).getKey,
+		"account.get":  query(v, v.getAccount, viewAccounts),
+		"account.list": query(v, v.listAccounts, viewAccounts),
+		"key.get": past(v, query(v, v.getKey, viewAccounts, viewKeys), (*Views).getKey,
 			func(b *keyBody) *moment { return &b.moment }),
-		"key.list": query(v, v.listKeys, v.accounts, v.keys),
-		"balance.get": past(v, query(v, v.getBalance, v.accounts, v.balances), (*Views).getBalance,
+		"key.list": query(v, v.listKeys, viewAccounts, viewKeys),
+		"balance.get": past(v, query(v, v.getBalance, viewAccounts, viewBalances), (*Views).getBalance,
 			func(b *balanceBody) *moment { return &b.moment }),
-		"hold.get":      query(v, v.getHold, v.accounts, v.holds),
-		"hold.list":     query(v, v.listHolds, v.accounts, v.holds),
-		"endpoint.get":  query(v, v.getEndpoint, v.accounts, v.endpoints),
-		"endpoint.list": query(v, v.listEndpoints, v.accounts, v.endpoints),
+		"hold.get":      query(v, v.getHold, viewAccounts, viewHolds),
+		"hold.list":     query(v, v.listHolds, viewAccounts, viewHolds),
+		"endpoint.get":  query(v, v.getEndpoint, viewAccounts, viewEndpoints),
+		"endpoint.list": query(v, v.listEndpoints, viewAccounts, viewEndpoints),
 	}
 }
 
 // query makes a QueryFunc of a function that answers from the views it needs. The
 // function runs under the views' lock; what it returns must not change afterwards.
-func query[Body any](v *Views, answer func(account string, body *Body) (any, *events.Error), needs ...Projection) QueryFunc {
+func query[Body any](v *Views, answer func(account string, body *Body) (any, *events.Error), needs ...string) QueryFunc {
 	return func(ctx context.Context, q *Query) (Answer, *events.Error) {
 		var body Body
 		if err := events.DecodeStrict(q.Body, &body); err != nil {
 			return Answer{}, err
 		}
-		if q.Account == ledgerItself { // which is every account
-			if err := v.awaitLoaded(ctx); err != nil {
-				return Answer{}, err
-			}
+		if err := v.awaitAll(ctx, q.Account); err != nil {
+			return Answer{}, err
 		}
 		var result any
 		at, err := v.read([]string{q.Account}, func() (err *events.Error) {
@@ -74,6 +78,14 @@ func query[Body any](v *Views, answer func(account string, body *Body) (any, *ev
 	}
 }
 
+// awaitAll returns once every account is loaded, where the question is about all of them.
+func (v *Views) awaitAll(ctx context.Context, account string) *events.Error {
+	if account != ledgerItself {
+		return nil
+	}
+	return v.awaitLoaded(ctx)
+}
+
 // Known says whether there is an account, "_" being the ledger itself, and the position
 // that is true at. Its errors are those of a QueryFunc.
 func (v *Views) Known(account string) (events.Position, *events.Error) {
@@ -83,7 +95,7 @@ func (v *Views) Known(account string) (events.Position, *events.Error) {
 		}
 		_, err := v.accounts.get(account)
 		return err
-	}, v.accounts)
+	}, viewAccounts)
 }
 
 // oneOf checks a filter, which may be left out.

@@ -20,10 +20,22 @@ const (
 )
 
 // reconcile marks every key whose value differs from the view, is missing, or should not
-// be there. It keeps a pointer for each value that it saw, and no value. A bucket whose
-// view has failed is left as it is.
+// be there. A bucket whose view has failed is left as it is.
 func (b *bucket) reconcile(ctx context.Context) error {
-	seen, err := b.compare(ctx)
+	return b.differing(ctx, func(keys ...kvKey) error { return b.mark(ctx, keys, nil) })
+}
+
+// differing calls f for every key whose value differs from the view, is missing, or should
+// not be there. It keeps a pointer for each value that it saw, and no value. Where the view
+// has failed nothing differs.
+func (b *bucket) differing(ctx context.Context, f func(...kvKey) error) error {
+	seen := map[any]struct{}{} // the view's records that there is a value of
+	err := b.readAll(ctx, func(key kvKey, value []byte) error {
+		if b.same(key, value, seen) {
+			return nil
+		}
+		return f(key)
+	})
 	if err != nil {
 		return err
 	}
@@ -44,24 +56,11 @@ func (b *bucket) reconcile(ctx context.Context) error {
 		if failed != nil {
 			return nil
 		}
-		if err := b.mark(ctx, missing, nil); err != nil {
+		if err := f(missing...); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// compare reads what the bucket holds, marks what differs from the view, and returns the
-// view's records it saw a value of.
-func (b *bucket) compare(ctx context.Context) (map[any]struct{}, error) {
-	seen := map[any]struct{}{}
-	err := b.readAll(ctx, func(key kvKey, value []byte) error {
-		if b.same(key, value, seen) {
-			return nil
-		}
-		return b.mark(ctx, []kvKey{key}, nil)
-	})
-	return seen, err
 }
 
 // readAll calls f for every value that the bucket's stream holds now; one that is written

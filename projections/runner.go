@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,10 +22,14 @@ type Runner struct {
 	tail *store.Tail
 	log  *slog.Logger
 
+	// Visible, where it is set before Run, is told of each commit how long after its
+	// acknowledgement the projections had it. It is called on the live path.
+	Visible func(time.Duration)
+
 	mu      sync.RWMutex // guards all below and whatever the projections hold
 	applied store.Chain
 	slots   []slot
-	failed  int      // how many of slots failed
+	idle    int      // how many of slots take no commits
 	known   []string // accounts, in the order in which they were opened
 	unread  *unread  // what a checkpoint holds and is not loaded yet; nil: nothing
 	listed  int      // how many of known the loader has come by
@@ -34,6 +39,11 @@ type Runner struct {
 	loaded chan struct{} // closes when all that was unread is loaded
 	hurry  chan struct{} // somebody waits for that
 
+	beside  []*fresh      // what a verification compares them with: it takes the same commits
+	swapped chan struct{} // closes when a projection took another's place
+
+	works works
+
 	waitMu  sync.Mutex
 	reached uint64        // guarded by waitMu: applied.Sequence
 	moved   chan struct{} // guarded by waitMu: closes when reached moves; nil when nobody waits
@@ -41,10 +51,17 @@ type Runner struct {
 
 // slot is a projection with its state.
 type slot struct {
-	Projection
-	failure *failure // nil while it works
-	saved   int      // its place in the file of Runner.unread, from 1; 0: it has none there
+	Projection // changes when it is made again
+	name       string
+	how        Registration
+	failure    *failure // nil while it works
+	absent     bool     // it has yet to be made from the log: Projection is empty
+	remade     int      // how often another one took its place
+	saved      int      // its place in the file of Runner.unread, from 1; 0: it has none there
 }
+
+// works says whether a slot takes commits and can be asked.
+func (s *slot) works() bool { return s.failure == nil && !s.absent }
 
 // failure says where and why a projection stopped.
 type failure struct {
@@ -53,16 +70,21 @@ type failure struct {
 	err     error
 }
 
-// NewRunner makes a Runner of one partition. The projections must be new and belong to
-// the Runner from now on; what they hold is read under its lock only.
-func NewRunner(tail *store.Tail, partition uint32, logger *slog.Logger, projections ...Projection) *Runner {
+// NewRunner makes a Runner of one partition. What the projections hold is read under its
+// lock only.
+func NewRunner(tail *store.Tail, partition uint32, logger *slog.Logger, list ...Registration) *Runner {
 	r := &Runner{
 		tail: tail, log: logger, applied: store.Chain{Partition: partition},
-		loaded: make(chan struct{}), hurry: make(chan struct{}, 1),
+		loaded: make(chan struct{}), hurry: make(chan struct{}, 1), swapped: make(chan struct{}),
 		saving: checkpoints{turn: checkpointTurnBytes, wake: make(chan struct{}, 1), step: func(string) {}},
+		works:  works{wake: make(chan struct{}, 1), after: time.After},
 	}
-	for _, p := range projections {
-		r.slots = append(r.slots, slot{Projection: p})
+	for _, how := range list {
+		p := how.New()
+		if how.keep != nil {
+			how.keep(p)
+		}
+		r.slots = append(r.slots, slot{Projection: p, name: p.Name(), how: how})
 	}
 	return r
 }
@@ -70,12 +92,13 @@ func NewRunner(tail *store.Tail, partition uint32, logger *slog.Logger, projecti
 // Run applies commits until ctx ends, then it returns nil. It returns a
 // *store.DamageError where the log is not what was written: what stands before it stays
 // applied. A projection that fails stops alone and is no error of Run. Beside that it loads
-// what Restore has read and saves checkpoints.
+// what Restore has read, saves checkpoints, and does what Rebuild asks for.
 func (r *Runner) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.follow(ctx) })
 	group.Go(func() error { return r.loadRest(ctx) })
 	group.Go(func() error { return r.save(ctx) })
+	group.Go(func() error { r.work(ctx); return nil })
 	return group.Wait()
 }
 
@@ -92,36 +115,43 @@ func (r *Runner) follow(ctx context.Context) error {
 
 // apply folds one commit into every projection that still works.
 func (r *Runner) apply(c *store.Commit) {
-	at := store.ChainAt(c)
 	r.mu.Lock()
 	saved := r.prepare(c)
 	for i := range r.slots {
 		s := &r.slots[i]
-		if s.failure != nil {
+		if !s.works() {
 			continue
 		}
 		skip := saved
 		if s.saved == 0 {
 			skip = nil
 		}
-		if err := applyOne(s.Projection, c, skip); err != nil {
-			r.fail(s, &at, err)
+		if failed := foldOne(s.Projection, c, r.applied, skip); failed != nil {
+			r.fail(s, failed)
 		}
 	}
-	r.applied = at
+	for _, f := range r.beside {
+		f.fold(c, r.applied)
+	}
+	r.applied = store.ChainAt(c)
 	if r.due() {
 		signal(r.saving.wake)
 	}
 	r.mu.Unlock()
 	r.moveTo(c.Sequence)
+	if r.Visible != nil {
+		if ago, known := r.tail.Acknowledged(c.Sequence); known {
+			r.Visible(ago)
+		}
+	}
 }
 
-// fail stops a projection at a commit. mu must be held.
-func (r *Runner) fail(s *slot, at *store.Chain, err error) {
-	s.failure = &failure{applied: r.applied, at: at.Position(), err: err}
-	r.failed++
-	r.log.Error("a projection failed and stopped; its queries are unavailable, the others go on",
-		"projection", s.Name(), "position", s.failure.at.String(), "error", err)
+// fail stops a projection. mu must be held.
+func (r *Runner) fail(s *slot, failed *failure) {
+	s.failure = failed
+	r.idle++
+	r.log.Error("a projection failed and stopped; its queries are unavailable, the others go on; keyledger projections rebuild makes it again",
+		"projection", s.name, "position", failed.at.String(), "error", failed.err)
 }
 
 // moveTo tells those who wait that all up to sequence is applied.
@@ -135,13 +165,14 @@ func (r *Runner) moveTo(sequence uint64) {
 	}
 }
 
-// applyOne folds all events of a commit but those to skip, nil for none. It makes a panic a
-// failure too: a view that cannot take an event must not stop the writer, which runs in the
-// same process.
-func applyOne(p Projection, c *store.Commit, skip []bool) (err error) {
+// foldOne folds all events of a commit that stands after before but those to skip, nil for
+// none. A panic is a failure too: a view that cannot take an event must not stop the
+// writer, which runs in the same process.
+func foldOne(p Projection, c *store.Commit, before store.Chain, skip []bool) (failed *failure) {
+	at := store.ChainAt(c)
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+			failed = &failure{before, at.Position(), fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
 		}
 	}()
 	index := 0
@@ -150,7 +181,7 @@ func applyOne(p Projection, c *store.Commit, skip []bool) (err error) {
 		for j := range list {
 			if skip == nil || !skip[index] {
 				if err := p.Apply(c, index, &list[j]); err != nil {
-					return err
+					return &failure{before, at.Position(), err}
 				}
 			}
 			index++
@@ -189,62 +220,20 @@ func (r *Runner) Wait(ctx context.Context, sequence uint64) error {
 	}
 }
 
-// Status says how far a projection, the feed or the key-value buckets are.
-type Status struct {
-	Name       string `json:"name"`
-	Position   string `json:"position"`          // up to which it is true
-	LagCommits uint64 `json:"lag_commits"`       // behind the acknowledged end
-	LagEvents  uint64 `json:"lag_events"`        // likewise
-	Failure    string `json:"failure,omitempty"` // why it does not go on, and where that happened
-}
-
-// Status returns the status of each projection, in the order they were given.
-func (r *Runner) Status() []Status {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	// Asked for after the lock was got, the end is never behind what was applied.
-	end := r.tail.End()
-	out := make([]Status, 0, len(r.slots))
-	for i := range r.slots {
-		s := &r.slots[i]
-		if s.failure == nil {
-			out = append(out, StatusAt(s.Name(), r.applied, end, ""))
-			continue
-		}
-		out = append(out, StatusAt(s.Name(), s.failure.applied, end,
-			fmt.Sprintf("stopped at %s: %v", s.failure.at, s.failure.err)))
-	}
-	return out
-}
-
-// StatusAt is the status of a reader that has come to place. A writer that takes over
-// may set the end back to the beginning for a moment: that is no lag.
-func StatusAt(name string, place, end store.Chain, failure string) Status {
-	position := place.Position()
-	out := Status{Name: name, Position: position.String(), Failure: failure}
-	if end.Sequence > place.Sequence {
-		out.LagCommits, out.LagEvents = end.Sequence-place.Sequence, end.Ordinal-place.Ordinal
-	}
-	return out
-}
-
 // read runs f while nothing is applied and returns the position at which all that f saw
-// is true. It answers Unavailable instead when a view that f needs has failed. What a view
-// has of an account that is not among those named must not be looked at: it may not be
-// loaded.
-func (r *Runner) read(accounts []string, f func() *events.Error, needs ...Projection) (events.Position, *events.Error) {
+// is true. It answers Unavailable instead when a view that f needs, by its name, has failed
+// or is not there yet. What a view has of an account that is not among those named must
+// not be looked at: it may not be loaded.
+func (r *Runner) read(accounts []string, f func() *events.Error, needs ...string) (events.Position, *events.Error) {
 	r.lockLoaded(accounts)
 	defer r.mu.RUnlock()
 	if r.ahead() {
 		return events.Position{}, events.Errorf(events.Unavailable, "the views are being brought up to the log after a start: try again")
 	}
-	if r.failed > 0 {
+	if r.idle > 0 {
 		for i := range r.slots {
-			s := &r.slots[i]
-			if s.failure != nil && slices.Contains(needs, s.Projection) {
-				return events.Position{}, events.Errorf(events.Unavailable,
-					"the view %s stopped at %s and has to be repaired by the operator", s.Name(), s.failure.at).
-					With("projection", s.Name()).With("position", s.failure.at.String())
+			if s := &r.slots[i]; !s.works() && slices.Contains(needs, s.name) {
+				return events.Position{}, r.unavailable(s)
 			}
 		}
 	}

@@ -21,6 +21,9 @@ type fold struct {
 	apply func(*store.Commit) error
 }
 
+// made registers one projection, which is never made again.
+func made(p Projection) Registration { return Registration{New: func() Projection { return p }} }
+
 func (f *fold) Name() string                                        { return f.name }
 func (f *fold) Version() uint64                                     { return 1 }
 func (f *fold) Apply(c *store.Commit, _ int, _ *events.Event) error { return f.apply(c) }
@@ -31,10 +34,10 @@ func TestRunnerGivesEachCommitOnceInOrder(t *testing.T) {
 	h := newHistory(t)
 	h.commit(h.account("acme"))
 	var got []uint64
-	r := NewRunner(h.tail, 0, quiet(), &fold{"list", func(c *store.Commit) error {
+	r := NewRunner(h.tail, 0, quiet(), made(&fold{"list", func(c *store.Commit) error {
 		got = append(got, c.Sequence)
 		return nil
-	}})
+	}}))
 	stop := run(t, r.Run)
 	for range 50 {
 		h.commit(h.account("acme"))
@@ -102,14 +105,14 @@ func TestFailingProjectionStopsAlone(t *testing.T) {
 			var good, bad int
 			var log bytes.Buffer
 			r := NewRunner(h.tail, 0, slog.New(slog.NewJSONHandler(&log, nil)),
-				&fold{"bad", func(c *store.Commit) error {
+				made(&fold{"bad", func(c *store.Commit) error {
 					bad++
 					if c.Sequence == 3 {
 						return fail()
 					}
 					return nil
-				}},
-				&fold{"good", func(*store.Commit) error { good++; return nil }})
+				}}),
+				made(&fold{"good", func(*store.Commit) error { good++; return nil }}))
 			run(t, r.Run)
 			for range 4 {
 				h.commit(h.account("acme"))
@@ -130,7 +133,7 @@ func TestFailingProjectionStopsAlone(t *testing.T) {
 				!strings.Contains(s.Failure, "stopped at 0:3") || !strings.Contains(s.Failure, "cannot take it") {
 				t.Errorf("status of the bad one: %+v", s)
 			}
-			if want := (Status{Name: "good", Position: "0:5"}); status[1] != want {
+			if want := (Status{Name: "good", Version: 1, Position: "0:5"}); status[1] != want {
 				t.Errorf("status of the good one: %+v", status[1])
 			}
 		})

@@ -97,6 +97,6 @@ func (c *Chain) damaged(sequence uint64, format string, args ...any) error {
 }
 
 // Position returns the chain's place as a position of a whole commit.
-func (c *Chain) Position() events.Position {
+func (c Chain) Position() events.Position {
 	return events.Position{Partition: c.Partition, Sequence: c.Sequence, Index: events.NoIndex}
 }

@@ -1,13 +1,23 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 )
 
 // maxTailEvents bounds the commits a Tail keeps: about 100 MiB at the most.
 const maxTailEvents = 100_000
+
+// maxTailMarks bounds how many of the commits it no longer keeps a Tail knows the time
+// of; tailMark is the least time between two of them at first.
+const (
+	maxTailMarks = 1024
+	tailMark     = 100 * time.Millisecond
+)
 
 // Tail is how readers in the writer's process follow the log. It knows the acknowledged
 // end, which no reader passes, and keeps the newest commits as the writer made them, so
@@ -22,11 +32,26 @@ type Tail struct {
 	recent []*Commit // dense, up to end
 	events int       // in recent
 	moved  chan struct{}
+
+	clock func() time.Duration // monotonic
+	acked []time.Duration      // of each of recent, when it was acknowledged
+	marks []mark               // of some before those
+	apart time.Duration        // at the least between two marks
+}
+
+// mark says when a commit was acknowledged.
+type mark struct {
+	sequence uint64
+	at       time.Duration
 }
 
 // NewTail makes a Tail whose acknowledged end is the beginning of the log.
 func NewTail(log Log, partition uint32) *Tail {
-	return &Tail{log: log, partition: partition, end: Chain{Partition: partition}, moved: make(chan struct{})}
+	began := time.Now()
+	t := &Tail{log: log, partition: partition, end: Chain{Partition: partition}, moved: make(chan struct{}),
+		clock: func() time.Duration { return time.Since(began) }}
+	t.forget()
+	return t
 }
 
 // Reset sets the acknowledged end after a takeover.
@@ -34,6 +59,7 @@ func (t *Tail) Reset(end Chain) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.end, t.recent, t.events = end, nil, 0
+	t.forget()
 	t.wake()
 }
 
@@ -44,15 +70,70 @@ func (t *Tail) Push(c *Commit) {
 	defer t.mu.Unlock()
 	t.end = ChainAt(c)
 	t.recent = append(t.recent, c)
+	t.acked = append(t.acked, t.clock())
 	t.events += c.EventCount() + 1
 	drop := 0
 	for t.events > maxTailEvents && drop < len(t.recent)-1 {
 		t.events -= t.recent[drop].EventCount() + 1
+		t.mark(t.recent[drop].Sequence, t.acked[drop])
 		t.recent[drop] = nil
 		drop++
 	}
-	t.recent = t.recent[drop:]
+	t.recent, t.acked = t.recent[drop:], t.acked[drop:]
 	t.wake()
+}
+
+// forget forgets when commits were acknowledged: those that there are count from now on.
+func (t *Tail) forget() {
+	t.acked, t.marks, t.apart = nil, []mark{{0, t.clock()}}, tailMark
+}
+
+// mark notes when a commit that is no longer kept was acknowledged, where that is not
+// close to the last one that was noted. Where there are too many, every second one goes.
+func (t *Tail) mark(sequence uint64, at time.Duration) {
+	if at-t.marks[len(t.marks)-1].at < t.apart {
+		return
+	}
+	t.marks = append(t.marks, mark{sequence, at})
+	if len(t.marks) < maxTailMarks {
+		return
+	}
+	half := t.marks[:0]
+	for i := 0; i < len(t.marks); i += 2 {
+		half = append(half, t.marks[i])
+	}
+	t.marks, t.apart = half, 2*t.apart
+}
+
+// Acknowledged returns how long ago a commit was acknowledged, while it is kept in memory.
+func (t *Tail) Acknowledged(sequence uint64) (ago time.Duration, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.recent); n == 0 || sequence < t.recent[0].Sequence || sequence > t.end.Sequence {
+		return 0, false
+	}
+	return t.clock() - t.acked[sequence-t.recent[0].Sequence], true
+}
+
+// Waiting returns for how long a reader that has come to sequence has been behind: since
+// the next commit was acknowledged, or was found in the log at a start. 0 at the end. Of
+// a commit that is no longer in memory the time may be that of one before it: by 100 ms,
+// or by a 500th of the time since the start where that is more.
+func (t *Tail) Waiting(sequence uint64) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := sequence + 1
+	switch {
+	case next > t.end.Sequence:
+		return 0
+	case len(t.recent) > 0 && next >= t.recent[0].Sequence:
+		return t.clock() - t.acked[next-t.recent[0].Sequence]
+	}
+	i, found := slices.BinarySearchFunc(t.marks, next, func(m mark, s uint64) int { return cmp.Compare(m.sequence, s) })
+	if !found {
+		i-- // the first is 0, which is before all
+	}
+	return t.clock() - t.marks[i].at
 }
 
 // wake must be called with mu held.

@@ -27,7 +27,7 @@ func (s *Server) openArchive() (err error) {
 // archiveStatus says how far the archive is.
 func (s *Server) archiveStatus() projections.Status {
 	place := s.parts.archive.Applied()
-	return projections.StatusAt("archive", place, s.tail.End(), "") // asked for after it, the end is not behind
+	return projections.StatusAt("archive", place, s.tail, "")
 }
 
 // verifyArchive reads all of the archive's files. What is damaged is logged and removed, so
