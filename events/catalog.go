@@ -1,6 +1,7 @@
 package events
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -96,18 +97,28 @@ func Lookup(name string) *Kind { return byName[name] }
 // CloudEventType returns the type's public name: dev.keyledger.<noun>.<verb>.v<n>.
 func (k *Kind) CloudEventType() string { return k.cloudEventType }
 
-// Code codes the event in its stored form. Reading an unknown type or version sets an
-// error: a record is never skipped silently.
+// ErrNewer means that a newer keyledger wrote what is read. It is not damaged, and nothing
+// of it can be passed over.
+var ErrNewer = errors.New("not known to this keyledger: use a newer one")
+
+// Code codes the event in its stored form. Reading an unknown type or version sets
+// ErrNewer: a record is never skipped silently.
 func (e *Event) Code(c *Coder) {
+	c.more()
 	kind := c.kind(&e.Type)
-	if kind == nil {
-		c.fail("unknown event type %q", e.Type)
+	if kind == nil && !c.reading {
+		c.fail("event type %q is not in the catalog", e.Type)
 		return
 	}
-	version := kind.Version
+	var version uint64
+	if kind != nil {
+		version = kind.Version
+	} else {
+		c.more() // it cannot be told what else an end here means
+	}
 	c.Uint(&version)
-	if version != kind.Version {
-		c.fail("unknown version %d of event type %q", version, e.Type)
+	if kind == nil || version != kind.Version {
+		c.fail("event type %q version %d is %w", e.Type, version, ErrNewer)
 		return
 	}
 	c.String(&e.Account)

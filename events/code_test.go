@@ -296,7 +296,7 @@ func TestCoderRefuses(t *testing.T) {
 	otherVersion[1+len(event.Type)] = 9
 	tests := map[string][]byte{
 		"nothing":              {},
-		"an unknown type":      append([]byte{5}, "a.bcd"...),
+		"an unknown type":      append([]byte{5}, "a.bcd\x01"...),
 		"an unknown version":   otherVersion,
 		"an endless number":    bytes.Repeat([]byte{0xff}, 11),
 		"a length beyond all":  {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 'x'},

@@ -104,7 +104,7 @@ func commitAt(ctx context.Context, tail *store.Tail, partition uint32, sequence 
 	}
 	c, err := store.Decode(data)
 	if err != nil {
-		return nil, &store.DamageError{Partition: partition, Sequence: sequence, Reason: err.Error()}
+		return nil, store.Undecodable(partition, sequence, err)
 	}
 	if c.Sequence != sequence || c.Partition != partition {
 		return nil, &store.DamageError{Partition: partition, Sequence: sequence,

@@ -99,7 +99,7 @@ func (k *keyState) object() *events.Key {
 func newKeys() *keys { return &keys{newTable[keyState]()} }
 
 // Name implements Projection.
-func (v *keys) Name() string { return viewKeys }
+func (v *keys) Name() string { return ViewKeys }
 
 // Version implements Projection.
 func (v *keys) Version() uint64 { return 1 }

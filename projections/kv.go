@@ -110,7 +110,7 @@ func (k *KV) Status() Status {
 // keysBucket shows the view of keys.
 func keysBucket(v *Views) *bucket {
 	return &bucket{
-		name: store.BucketKeys, needs: []string{viewKeys},
+		name: store.BucketKeys, needs: []string{ViewKeys},
 		find: func(key kvKey) any {
 			r := v.keys.byID[key.name]
 			if r == nil || r.value.Account != key.account || r.value.Environment != key.environment {

@@ -55,10 +55,12 @@ type Views struct {
 // Names of the views, as status, queries' needs and projection.rebuild have them.
 const (
 	viewAccounts  = "accounts"
-	viewKeys      = "keys"
 	viewBalances  = "balances"
 	viewHolds     = "holds"
 	viewEndpoints = "endpoints"
+
+	// ViewKeys also holds the uses of keys that Used tells of.
+	ViewKeys = "keys"
 )
 
 // NewViews makes empty views of a partition, and beside them an embedder's own

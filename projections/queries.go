@@ -43,9 +43,9 @@ func (v *Views) ours() map[string]QueryFunc {
 	return map[string]QueryFunc{
 		"account.get":  query(v, v.getAccount, viewAccounts),
 		"account.list": query(v, v.listAccounts, viewAccounts),
-		"key.get": past(v, query(v, v.getKey, viewAccounts, viewKeys), (*Views).getKey,
+		"key.get": past(v, query(v, v.getKey, viewAccounts, ViewKeys), (*Views).getKey,
 			func(b *keyBody) *moment { return &b.moment }),
-		"key.list": query(v, v.listKeys, viewAccounts, viewKeys),
+		"key.list": query(v, v.listKeys, viewAccounts, ViewKeys),
 		"balance.get": past(v, query(v, v.getBalance, viewAccounts, viewBalances), (*Views).getBalance,
 			func(b *balanceBody) *moment { return &b.moment }),
 		"hold.get":      query(v, v.getHold, viewAccounts, viewHolds),

@@ -116,13 +116,13 @@ func TestVerifyFindsAWrongViewAndRebuildCuresIt(t *testing.T) {
 			changed.Name = "another"
 			v.accounts.byID[account].value = &changed
 		},
-		viewKeys:     func() { v.keys.lists[account] = v.keys.lists[account][1:] },
+		ViewKeys:     func() { v.keys.lists[account] = v.keys.lists[account][1:] },
 		viewBalances: func() { v.balances.byID[v.balances.accounts[account][0]].Posted++ },
 		viewEndpoints: func() {
 			v.endpoints.place(account, "endpoint_1", 1).value = &events.Endpoint{ID: "endpoint_1", Account: account}
 		},
 	} {
-		if name == viewKeys && len(v.keys.lists[account]) == 0 || name == viewBalances && len(v.balances.accounts[account]) == 0 {
+		if name == ViewKeys && len(v.keys.lists[account]) == 0 || name == viewBalances && len(v.balances.accounts[account]) == 0 {
 			continue
 		}
 		v.mu.Lock()
@@ -229,7 +229,7 @@ func TestFailedProjectionIsRebuilt(t *testing.T) {
 		t.Errorf("status: %+v", s)
 	}
 	bad.Store(4)
-	if _, err := v.Rebuild("flaky", viewKeys); err != nil {
+	if _, err := v.Rebuild("flaky", ViewKeys); err != nil {
 		t.Fatal(err)
 	}
 	if w := workEnd(t, v.Runner); w.State != workFailed {
@@ -272,7 +272,7 @@ func TestMadeLater(t *testing.T) {
 	wait(t, v, h.chain.Sequence)
 	stop()
 	gated.Store(true)
-	later(v, "flaky", viewKeys)
+	later(v, "flaky", ViewKeys)
 	run(t, v.Run)
 	<-entered
 	wait(t, v, h.chain.Sequence)
@@ -290,11 +290,11 @@ func TestMadeLater(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	if err := v.Made(short, viewKeys); !errors.Is(err, context.DeadlineExceeded) {
+	if err := v.Made(short, ViewKeys); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Made: %v", err)
 	}
 	close(gate)
-	if err := v.Made(patience(t), viewKeys); err != nil {
+	if err := v.Made(patience(t), ViewKeys); err != nil {
 		t.Fatal(err)
 	}
 	if got := into[int](t, v, "flaky.count", "account-1", ""); got != 30 {
@@ -314,7 +314,7 @@ func TestStopDuringARebuild(t *testing.T) {
 	stop := run(t, v.Run)
 	wait(t, v, h.chain.Sequence)
 	stop()
-	later(v, viewKeys)
+	later(v, ViewKeys)
 	resting := make(chan struct{}, 1)
 	v.works.after = func(time.Duration) <-chan time.Time { signal(resting); return nil }
 	stop = run(t, v.Run)
@@ -333,7 +333,7 @@ func TestStopDuringARebuild(t *testing.T) {
 	refused(t, v, events.Unavailable, "key.list", "acme", "")
 	v.works.after = time.After
 	run(t, v.Run)
-	if err := v.Made(patience(t), viewKeys); err != nil {
+	if err := v.Made(patience(t), ViewKeys); err != nil {
 		t.Fatal(err)
 	}
 	if w := v.Work(); w.Number != 2 {
@@ -345,7 +345,7 @@ func TestStopDuringARebuild(t *testing.T) {
 func TestRebuildRefusals(t *testing.T) {
 	h := newHistory(t)
 	v := NewViews(h.tail, 0, quiet()) // it does not run: work waits
-	for _, names := range [][]string{{}, {"nothing"}, {viewKeys, "nothing"}} {
+	for _, names := range [][]string{{}, {"nothing"}, {ViewKeys, "nothing"}} {
 		_, err := v.Rebuild(names...)
 		if err == nil || err.Code != events.InvalidArgument || !strings.Contains(err.Message, "accounts, keys, balances, holds, endpoints") {
 			t.Errorf("rebuild %q: %v", names, err)
@@ -354,7 +354,7 @@ func TestRebuildRefusals(t *testing.T) {
 	if w := v.Work(); w != nil {
 		t.Errorf("work: %+v", w)
 	}
-	if w, err := v.Rebuild(viewKeys, viewKeys); err != nil || len(w.Projections) != 1 {
+	if w, err := v.Rebuild(ViewKeys, ViewKeys); err != nil || len(w.Projections) != 1 {
 		t.Errorf("twice the same name: %+v, %v", w, err)
 	}
 	_, err := v.Rebuild(viewHolds)
@@ -439,7 +439,7 @@ func TestFreeUsesAreHandedOn(t *testing.T) {
 	}
 	v := follow(t, h.tail)
 	v.Used(list)
-	rebuild(t, v.Runner, viewKeys)
+	rebuild(t, v.Runner, ViewKeys)
 	for _, use := range list {
 		got := into[struct{ Key events.Key }](t, v, "key.get", "acme", fmt.Sprintf(`{"key":%q}`, use.Key)).Key
 		if got.LastUsedAt != use.At || got.LastUsedIP != use.IP || got.LastUsedProduct != use.Product {

@@ -51,12 +51,17 @@ func (c *Chain) follow(sequence uint64, commit *Commit, err error) (*Commit, err
 		return nil, c.damaged(c.Sequence+1, "message missing: the next one there is has sequence %d", sequence)
 	}
 	if err != nil {
-		return nil, &DamageError{Partition: c.Partition, Sequence: sequence, Reason: err.Error(), Newer: errors.Is(err, errNewer)}
+		return nil, Undecodable(c.Partition, sequence, err)
 	}
 	if err := c.Accept(commit); err != nil {
 		return nil, err
 	}
 	return commit, nil
+}
+
+// Undecodable is Decode's error as one of the log.
+func Undecodable(partition uint32, sequence uint64, err error) *DamageError {
+	return &DamageError{Partition: partition, Sequence: sequence, Reason: err.Error(), Newer: errors.Is(err, events.ErrNewer)}
 }
 
 // Accept moves the chain over an already decoded commit, or says why it does not follow.

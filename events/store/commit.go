@@ -211,13 +211,11 @@ func (c *Commit) header(w *events.Coder) {
 	w.Time(&c.Time)
 }
 
-// errNewer: a format this program does not know. Whatever else changes in one, a commit
-// ends with the SHA-256 of all that stands before it, which tells a new version from a
-// damaged byte.
-var errNewer = errors.New("not known to this keyledger")
-
 // Decode reads a message. It checks the message alone: form, version and hash. Chain
-// checks that it stands where it claims.
+// checks that it stands where it claims. The error wraps events.ErrNewer where the message
+// is not damaged but newer than this program: whatever else changes in a format, a commit
+// ends with the SHA-256 of all that stands before it, which tells a new version, also of an
+// event, from a damaged byte.
 func Decode(b []byte) (*Commit, error) {
 	if len(b) < len(magic)+1+len(Hash{}) || string(b[:len(magic)]) != magic {
 		return nil, errors.New("not a commit")
@@ -227,7 +225,7 @@ func Decode(b []byte) (*Commit, error) {
 		return nil, errors.New("hash does not match the content")
 	}
 	if v := b[len(magic)]; v != FormatVersion {
-		return nil, fmt.Errorf("commit format version %d is %w (it knows %d): use a newer one", v, errNewer, FormatVersion)
+		return nil, fmt.Errorf("commit format version %d is %w", v, events.ErrNewer)
 	}
 	c := &Commit{Hash: Hash(sum)}
 	r := events.NewReader(body[len(magic)+1:])

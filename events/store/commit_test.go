@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -101,6 +102,8 @@ func TestDecodeRefuses(t *testing.T) {
 	body := message[:len(message)-len(store.Hash{})]
 	newer := bytes.Clone(body)
 	newer[3] = store.FormatVersion + 1
+	newType := bytes.Replace(body, []byte("account.opened"), []byte("account.opxned"), 1)
+	newVersion := bytes.Replace(body, []byte("account.opened\x01"), []byte("account.opened\x02"), 1)
 	for name, test := range map[string]struct {
 		message []byte
 		want    string
@@ -108,11 +111,15 @@ func TestDecodeRefuses(t *testing.T) {
 		"nothing":              {nil, "not a commit"},
 		"another message":      {[]byte(strings.Repeat("x", 100)), "not a commit"},
 		"a newer format":       {seal(newer), "format version 2 is not known"},
+		"a newer event":        {seal(newType), `event type "account.opxned" version 1 is not known to this keyledger: use a newer one`},
+		"a newer payload":      {seal(newVersion), `event type "account.opened" version 2 is not known to this keyledger: use a newer one`},
 		"bytes behind the end": {seal(append(bytes.Clone(body), 0)), "1 bytes behind the last entry"},
 		"an entry cut short":   {seal(body[:len(body)-1]), "entry 0: "},
 	} {
 		if _, err := store.Decode(test.message); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
+		} else if errors.Is(err, events.ErrNewer) != strings.Contains(name, "newer") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -121,7 +128,7 @@ func TestDecodeRefuses(t *testing.T) {
 // for every reader.
 func TestUnknownEventsNeverGetIn(t *testing.T) {
 	defer func() {
-		if text := fmt.Sprint(recover()); !strings.Contains(text, `unknown event type "credit.invented"`) {
+		if text := fmt.Sprint(recover()); !strings.Contains(text, `event type "credit.invented" is not in the catalog`) {
 			t.Errorf("AppendEntry: %s", text)
 		}
 	}()

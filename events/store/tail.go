@@ -216,7 +216,7 @@ func (t *Tail) Commit(ctx context.Context, sequence uint64) (*Commit, error) {
 	}
 	place := Chain{Partition: t.partition}
 	if c, err = Decode(data); err != nil {
-		return nil, place.damaged(sequence, "%v", err)
+		return nil, Undecodable(t.partition, sequence, err)
 	}
 	if c.Sequence != sequence {
 		return nil, place.damaged(sequence, "it was written to follow sequence %d", c.PrevSequence)

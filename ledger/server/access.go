@@ -23,7 +23,12 @@ func (s *Server) openAccess() error {
 	views := s.parts.views
 	s.parts.access, err = access.New(access.Config{
 		Conn: conn, Logger: s.cfg.Logger, Clock: clock, Known: views.Known,
-		Caught: func(ctx context.Context) error { return views.Wait(ctx, s.tail.End().Sequence) },
+		Caught: func(ctx context.Context) error {
+			if err := views.Wait(ctx, s.tail.End().Sequence); err != nil {
+				return err
+			}
+			return views.Made(ctx, projections.ViewKeys)
+		},
 		Used: func(list []access.Use) {
 			uses := make([]projections.Use, len(list))
 			for i := range list {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/projections"
 )
 
 // Version is this program's version.
@@ -78,6 +79,10 @@ type Config struct {
 	// remembered for less than 24 hours, and below 5 minutes their commands with ids are
 	// refused: 100,000 a second for 5 minutes take 1.8 GB. Default 512 MiB.
 	ReceiptMemory int64
+
+	// Projections are the embedder's own, beside the views: see package projections. Open
+	// refuses a name or a query verb that is taken.
+	Projections []projections.Registration
 
 	// Clock is the wall clock. Default time.Now; a test can set it.
 	Clock func() time.Time

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
 	"github.com/keyledger/keyledger/ledger"
 )
@@ -167,31 +169,49 @@ func TestDirectoryTakesTheLogsIdentity(t *testing.T) {
 	}
 }
 
-// A commit of a format to come is refused for what it is, and not called damaged.
-func TestUnknownCommitFormat(t *testing.T) {
-	dir, _ := ledgerIn(t, "acme")
-	found, err := Verify(t.Context(), Config{DataDir: dir}, func(*store.Commit) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	onStore(t, dir, func(js jetstream.JetStream) {
-		if _, err := js.Publish(t.Context(), store.SubjectLog(partition), newerCommit(&found.End)); err != nil {
+// A commit of a format to come, or with an event or a payload to come, is refused for what
+// it is by whoever reads it, and not called damaged; nothing of it is passed over.
+func TestUnknownCommits(t *testing.T) {
+	for want, newer := range map[string]func(*store.Chain) []byte{
+		"commit format version 9 is":                   func(end *store.Chain) []byte { return newerCommit(end, "", 9) },
+		`event type "account.merged" version 1 is`:     func(end *store.Chain) []byte { return newerCommit(end, "account.merged\x01", 1) },
+		`event type "account.opened" version 2 is not`: func(end *store.Chain) []byte { return newerCommit(end, "account.opened\x02", 1) },
+	} {
+		dir, _ := ledgerIn(t, "acme")
+		found, err := Verify(t.Context(), Config{DataDir: dir}, func(*store.Commit) error { return nil })
+		if err != nil {
 			t.Fatal(err)
 		}
-	})
-	err = refuses(t, dir, "log cannot be read from 0:3 on", "commit format version 9 is not known to this keyledger", "use a newer one")
-	var damage *store.DamageError
-	if !errors.As(err, &damage) || !damage.Newer {
-		t.Errorf("a start said %v", err)
+		onStore(t, dir, func(js jetstream.JetStream) {
+			if _, err := js.Publish(t.Context(), store.SubjectLog(partition), newer(&found.End)); err != nil {
+				t.Fatal(err)
+			}
+		})
+		starting := refuses(t, dir, "log cannot be read from 0:3 on", want, "not known to this keyledger", "use a newer one")
+		_, verifying := Verify(t.Context(), Config{DataDir: dir}, func(*store.Commit) error { return nil })
+		for _, err := range []error{starting, verifying} {
+			var damage *store.DamageError
+			if !errors.As(err, &damage) || !damage.Newer || !strings.Contains(err.Error(), want) {
+				t.Errorf("said %v, want %s", err, want)
+			}
+		}
 	}
 }
 
-// newerCommit is a commit behind end whose format is version 9.
-func newerCommit(end *store.Chain) []byte {
-	c := &store.Commit{Epoch: end.Epoch, PrevSequence: end.Sequence, PrevHash: end.Hash, Ordinal: end.Ordinal, Time: end.Time}
-	data := c.Encode(nil)
+// newerCommit is a commit behind end that a newer program wrote: of another format, and
+// with an event of another type and version, such as "account.opened\x02".
+func newerCommit(end *store.Chain, event string, format byte) []byte {
+	c := &store.Commit{Epoch: end.Epoch, PrevSequence: end.Sequence, PrevHash: end.Hash, Ordinal: end.Ordinal, Time: end.Time,
+		Entries: make([]store.Entry, 1)}
+	const known = "account.opened\x01"
+	entry := store.AppendEntry(nil, &store.Entry{Account: "acme", Command: "account.open", Outcome: events.OK,
+		Events: []events.Event{{Type: "account.opened", Account: "acme", Data: &events.Account{ID: "acme"}}}})
+	if event != "" {
+		entry = bytes.Replace(entry, []byte(known), []byte(event), 1)
+	}
+	data := c.Encode(entry)
 	body := data[:len(data)-len(store.Hash{})]
-	body[3] = 9
+	body[3] = format
 	sum := sha256.Sum256(body)
 	return append(body, sum[:]...)
 }

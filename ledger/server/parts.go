@@ -5,10 +5,12 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -24,7 +26,9 @@ import (
 // parts are what follows the log. Each has its own connection where it keeps many
 // publishes under way, so that it holds up nobody else.
 type parts struct {
-	views       *projections.Views
+	views *projections.Views
+	// visible is how long commits took from their acknowledgement to the views.
+	visible     prometheus.Histogram
 	feed        *projections.Feed
 	kv          *projections.KV
 	access      *access.Log
@@ -39,7 +43,9 @@ type parts struct {
 // openParts makes them; followers runs them.
 func (s *Server) openParts(streams []jetstream.StreamConfig) (err error) {
 	p := &s.parts
-	p.views = projections.NewViews(s.tail, partition, s.cfg.Logger)
+	p.views = projections.NewViews(s.tail, partition, s.cfg.Logger, s.cfg.Projections...)
+	p.visible = newVisible()
+	p.views.Visible = func(ago time.Duration) { p.visible.Observe(ago.Seconds()) }
 	if err := s.openArchive(); err != nil {
 		return err
 	}
@@ -75,7 +81,10 @@ func (s *Server) openParts(streams []jetstream.StreamConfig) (err error) {
 	if err := s.openCheckpoints(streams); err != nil {
 		return err
 	}
-	return s.openWebhooks()
+	if err := s.openWebhooks(); err != nil {
+		return err
+	}
+	return p.views.Check(s.taken())
 }
 
 // openWebhooks makes what delivers.
@@ -192,18 +201,45 @@ func (s *Server) waitFor(ctx context.Context, sequence uint64) error {
 
 // queries is the query table of the whole server.
 func (s *Server) queries() map[string]service.QueryFunc {
+	table := s.otherQueries()
+	for verb, answer := range s.parts.views.Queries() {
+		table[verb] = asked(answer)
+	}
+	return table
+}
+
+// otherQueries are those that no view answers.
+func (s *Server) otherQueries() map[string]service.QueryFunc {
 	table := map[string]service.QueryFunc{"ledger.status": s.status, "access.list": s.parts.access.List, "statement.list": s.parts.archive.Statement, "usage.get": s.getUsage}
 	maps.Copy(table, s.checkpointQueries())
-	for verb, answer := range s.parts.views.Queries() {
-		table[verb] = func(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
-			a, err := answer(ctx, &projections.Query{Account: account, Body: body})
-			return a.Result, a.Position, err
-		}
+	checks := append([]projections.Check{projections.FeedCheck(s.js, s.tail, partition)}, s.parts.kv.Checks()...)
+	for verb, answer := range s.parts.views.Operator(checks...) {
+		table[verb] = asked(answer)
 	}
 	for verb, answer := range s.parts.hooks.Queries() {
 		table[verb] = service.QueryFunc(answer)
 	}
 	return table
+}
+
+// asked is a QueryFunc of the projections as the service asks it.
+func asked(answer projections.QueryFunc) service.QueryFunc {
+	return func(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
+		a, err := answer(ctx, &projections.Query{Account: account, Body: body})
+		return a.Result, a.Position, err
+	}
+}
+
+// taken are the names and query verbs that no projection of an embedder can have.
+func (s *Server) taken() map[string]bool {
+	taken := map[string]bool{}
+	for _, one := range s.others() {
+		taken[one.Name] = true
+	}
+	for verb := range s.otherQueries() {
+		taken[verb] = true
+	}
+	return taken
 }
 
 // checkEndpoint says what is wrong with an endpoint's URL or headers, as far as it can

@@ -44,8 +44,18 @@ func (s *Server) status(_ context.Context, account string, body []byte) (any, ev
 	return &Status{
 		Version: Version, Partition: partition, Position: end.Position().String(), Epoch: end.Epoch,
 		Events: end.Ordinal, HeadHash: end.Hash.String(), Sync: sync, Writer: s.writer.Stats(),
-		Projections: append(s.parts.views.Status(), s.parts.feed.Status(), s.parts.kv.Status(), s.archiveStatus()),
+		Projections: s.followed(),
 		Checkpoint:  s.parts.views.Checkpoint(),
 		Checkpoints: s.parts.checkpoints.Status(), Webhooks: s.parts.hooks.Stats(), Access: s.parts.access.Stats(),
 	}, end.Position(), nil
+}
+
+// followed is how far all is that is derived from the log.
+func (s *Server) followed() []projections.Status {
+	return append(s.parts.views.Status(), s.others()...)
+}
+
+// others are those that no Runner keeps.
+func (s *Server) others() []projections.Status {
+	return []projections.Status{s.parts.feed.Status(), s.parts.kv.Status(), s.archiveStatus()}
 }

@@ -127,7 +127,7 @@ func (w *Writer) commitAt(ctx context.Context, sequence uint64) (*store.Commit, 
 	}
 	c, err := store.Decode(data)
 	if err != nil {
-		return nil, damage(err.Error())
+		return nil, store.Undecodable(w.cfg.Partition, sequence, err)
 	}
 	if c.Sequence != sequence {
 		return nil, damage(fmt.Sprintf("it was written to follow sequence %d", c.PrevSequence))

@@ -55,7 +55,7 @@ func CheckWitnesses(ctx context.Context, log store.Log, end *store.Chain, dir st
 		}
 		commit, err := store.Decode(data)
 		if err != nil {
-			return nil, fmt.Errorf("compare with the %s: %w", witness.Name, err)
+			return nil, fmt.Errorf("compare with the %s: %w", witness.Name, store.Undecodable(end.Partition, witness.Sequence, err))
 		}
 		if commit.Sequence != witness.Sequence {
 			return nil, fmt.Errorf("compare with the %s: %w", witness.Name, &store.DamageError{
