@@ -26,11 +26,11 @@ type rebuildBody struct {
 // Operator is the queries by which the operator looks after the projections, as
 // account "_": projection.list, projection.rebuild {"names":[…]} and projection.verify,
 // which also does the checks. The latter two return at once; the list shows how the work
-// gets on and what came of it.
-func (v *Views) Operator(checks ...Check) map[string]QueryFunc {
+// gets on and what came of it, beside the states that status returns.
+func (v *Views) Operator(status func() []Status, checks ...Check) map[string]QueryFunc {
 	return map[string]QueryFunc{
 		"projection.list": operator(v, "list", func(*struct{}) (any, *events.Error) {
-			return projectionsResult{v.Status(), v.Work()}, nil
+			return projectionsResult{status(), v.Work()}, nil
 		}),
 		"projection.rebuild": operator(v, "rebuild", func(body *rebuildBody) (any, *events.Error) {
 			return begun(v.Rebuild(body.Names...))

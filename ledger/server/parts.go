@@ -213,7 +213,7 @@ func (s *Server) otherQueries() map[string]service.QueryFunc {
 	table := map[string]service.QueryFunc{"ledger.status": s.status, "access.list": s.parts.access.List, "statement.list": s.parts.archive.Statement, "usage.get": s.getUsage}
 	maps.Copy(table, s.checkpointQueries())
 	checks := append([]projections.Check{projections.FeedCheck(s.js, s.tail, partition)}, s.parts.kv.Checks()...)
-	for verb, answer := range s.parts.views.Operator(checks...) {
+	for verb, answer := range s.parts.views.Operator(s.followed, checks...) {
 		table[verb] = asked(answer)
 	}
 	for verb, answer := range s.parts.hooks.Queries() {
