@@ -140,6 +140,7 @@ func TestKillNineUnderLoad(t *testing.T) {
 	stop := l.start(c)
 	for range kills {
 		<-l.progress
+		beginRebuild(t, c)
 		ledgerd.kill()
 		ledgerd.start()
 	}
@@ -152,6 +153,7 @@ func TestKillNineUnderLoad(t *testing.T) {
 	checkBalances(t, c, commits)
 	checkFeed(t, conn, commits)
 	checkHooks(t, hooks, commits)
+	checkViews(t, c)
 }
 
 // connect connects as the operator, for as long as it takes.
