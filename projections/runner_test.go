@@ -267,3 +267,32 @@ func TestAnswersAreTrueAtTheirPosition(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// TestReadersStopAtWhatIsNewer: at an event that a newer keyledger wrote, views and feed
+// stop with words that say so; nothing is passed over.
+func TestReadersStopAtWhatIsNewer(t *testing.T) {
+	f := newFeedTest(t)
+	f.commit(f.account("acme"))
+	c := &store.Commit{Epoch: 1, Time: f.now, PrevSequence: f.chain.Sequence, PrevHash: f.chain.Hash, Ordinal: f.chain.Ordinal, Entries: make([]store.Entry, 1)}
+	entry := f.entry(f.account("beta"))
+	newer := bytes.Replace(store.AppendEntry(nil, &entry), []byte("account.opened"), []byte("account.merged"), 1)
+	if _, err := f.log.Append(t.Context(), c.Encode(newer), f.chain.Sequence); err != nil {
+		t.Fatal(err)
+	}
+	end := f.chain
+	end.Sequence, end.Hash, end.Ordinal = end.Sequence+1, c.Hash, end.Ordinal+1
+	tail := store.NewTail(f.log, 0)
+	tail.Reset(end)
+	v := NewViews(tail, 0, quiet())
+	for name, run := range map[string]func(context.Context) error{"views": v.Run, "feed": f.feed(tail).Run} {
+		err := run(patience(t))
+		var damage *store.DamageError
+		if !errors.As(err, &damage) || !damage.Newer || damage.Sequence != 3 ||
+			!strings.Contains(err.Error(), `event type "account.merged" version 1 is not known to this keyledger: use a newer one`) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := v.Applied().Sequence; got != 2 {
+		t.Errorf("applied %d commits before it, not 2", got)
+	}
+}

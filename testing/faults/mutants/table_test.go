@@ -157,6 +157,8 @@ var table = []mutant{
 	{"fold again what the views saved", "TestViewsFromACheckpoint", "./projections", []edit{{"projections/checkpoint_load.go", "skip := found && c.Sequence <= u.stamps[i]", "skip := false"}}},
 	{"answer from views of different moments", "TestViewsAreWholeOnlyBehindTheEnd", "./projections", []edit{{"projections/runner.go", "if r.ahead() {", "if false {"}}},
 	{"no look at the sum of saved views", "TestDamagedCheckpoints", "./projections", []edit{{"projections/checkpoint_file.go", "!bytes.Equal(sum[:], f.sum)", "len(sum) == 0"}}},
+	{"put what was made where it is not yet", "TestRebuildAndVerifyWhileCommandsRun", "./projections", []edit{{"projections/rebuild.go", "for j.chain.Sequence < r.applied.Sequence {", "for false {"}}},
+	{"find every view equal", "TestVerifyFindsAWrongViewAndRebuildCuresIt", "./projections", []edit{{"projections/verify.go", "if p.Equal && !bytes.Equal(p.saved, p.other) {", "if false {"}}},
 	{"no look at a snapshot's base", "TestUnusableSnapshotsAreSkipped", writerTests, []edit{{restore, "case store.ChainAt(c) != base:", "case false:"}}},
 	{"no check whose log it is", "TestLogOfAnotherLedger", serverTests, []edit{{"ledger/server/identity.go", "return identity, true, true, identity.Check(own)", "return identity, true, true, nil"}}},
 	{"forget what was refunded", "TestRefundsReturnEverythingOnce", "./ledger", []edit{{"ledger/refund.go", "	a.more.refunded[id] = d.Refund.Refunded\n", "	_ = id\n"}}},
