@@ -277,6 +277,10 @@ func (j *job) joinLocked(ctx context.Context) ([]Projection, error) {
 			f.fold(c, before)
 		}
 	}
+	if j.chain != r.applied {
+		return nil, &store.DamageError{Partition: j.chain.Partition, Sequence: j.chain.Sequence,
+			Reason: fmt.Sprintf("it has hash %s, and the views took one with hash %s there", j.chain.Hash, r.applied.Hash)}
+	}
 	old := make([]Projection, len(j.fresh))
 	if j.compare != nil {
 		r.beside = j.fresh

@@ -100,6 +100,43 @@ func TestRebuildAndVerifyWhileCommandsRun(t *testing.T) {
 	}
 }
 
+// TestJoin: what is at most 16 commits behind takes its place, with all that was missing.
+func TestJoin(t *testing.T) {
+	h := newHistory(t)
+	m := newModel(h, newRandom(t))
+	for range 60 {
+		m.commit(5)
+	}
+	want := follow(t, h.again())
+	for behind := range uint64(joinCommits + 2) {
+		v := NewViews(h.tail, 0, quiet())
+		j := &job{r: v.Runner, work: &Work{}}
+		for i := range v.slots {
+			j.fresh = append(j.fresh, &fresh{Projection: v.slots[i].how.New(), slot: i})
+		}
+		for sequence := uint64(1); sequence <= h.chain.Sequence; sequence++ {
+			c, err := h.tail.Commit(t.Context(), sequence)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v.apply(c)
+			if sequence <= h.chain.Sequence-behind {
+				if err := j.fold(t.Context(), c); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		joined, err := j.join(t.Context())
+		if err != nil || joined != (behind <= joinCommits) {
+			t.Fatalf("%d commits behind it joined: %t, %v", behind, joined, err)
+		}
+		if joined && (v.accounts != j.fresh[0].Projection || j.chain != v.applied) {
+			t.Errorf("%d commits behind it did not take its place", behind)
+		}
+		sameViews(t, "joined", want, v)
+	}
+}
+
 // TestVerifyFindsAWrongViewAndRebuildCuresIt: one account of one view, whichever it is.
 func TestVerifyFindsAWrongViewAndRebuildCuresIt(t *testing.T) {
 	random := newRandom(t)

@@ -102,7 +102,7 @@ func (t *Tail) mark(sequence uint64, at time.Duration) {
 	for i := 0; i < len(t.marks); i += 2 {
 		half = append(half, t.marks[i])
 	}
-	t.marks, t.apart = half, 2*t.apart
+	t.marks, t.apart = half, max(tailMark, (at-half[0].at)/time.Duration(len(half)))
 }
 
 // Acknowledged returns how long ago a commit was acknowledged, while it is kept in memory.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/keyledger/keyledger/events/store"
 )
@@ -236,4 +237,74 @@ func TestTailCommit(t *testing.T) {
 			checkDamage(t, err, sequence)
 		}
 	})
+}
+
+// TestTailTimes: how long ago a commit was acknowledged, and for how long a reader has been
+// behind, wherever it is; commits of before the start count from the start.
+func TestTailTimes(t *testing.T) {
+	inBubble(t, 6, func(t *testing.T, _ *store.Memory, tail *store.Tail, commits []*store.Commit) {
+		pass := func(d time.Duration) { <-time.After(d) }
+		pass(time.Hour)
+		tail.Reset(store.ChainAt(commits[2]))
+		pass(time.Second)
+		tail.Push(commits[3])
+		pass(time.Minute)
+		tail.Push(commits[4])
+		pass(time.Millisecond)
+		for sequence, want := range map[uint64]time.Duration{
+			0: time.Minute + time.Second + time.Millisecond, 2: time.Minute + time.Second + time.Millisecond,
+			3: time.Minute + time.Millisecond, 4: time.Millisecond, 5: 0, 9: 0,
+		} {
+			if got := tail.Waiting(sequence); got != want {
+				t.Errorf("a reader at %d is %s behind, want %s", sequence, got, want)
+			}
+		}
+		for sequence, want := range map[uint64]time.Duration{4: time.Minute + time.Millisecond, 5: time.Millisecond} {
+			if got, known := tail.Acknowledged(sequence); !known || got != want {
+				t.Errorf("commit %d was acknowledged %s ago (%t), want %s", sequence, got, known, want)
+			}
+		}
+		for _, sequence := range []uint64{0, 3, 6} {
+			if got, known := tail.Acknowledged(sequence); known {
+				t.Errorf("commit %d was acknowledged %s ago", sequence, got)
+			}
+		}
+	})
+}
+
+// TestTailTimesOfWhatIsForgotten are kept for some commits: they tell how far behind a slow
+// reader is to within 100 ms, and after hours a little less exactly.
+func TestTailTimesOfWhatIsForgotten(t *testing.T) {
+	for name, test := range map[string]struct {
+		commits, apart int // apart in ms
+		within         time.Duration
+	}{
+		"seconds": {600, 10, 100 * time.Millisecond},
+		"hours":   {4000, 10_000, 80 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 0, func(t *testing.T, _ *store.Memory, tail *store.Tail, _ []*store.Commit) {
+				began := time.Now()
+				pushed := []time.Duration{0}
+				big := follow(store.Chain{}, 1)
+				one := big.Entries[0].Events[0]
+				for range 2_000 {
+					big.Entries[0].Events = append(big.Entries[0].Events, one)
+				}
+				for sequence := uint64(1); sequence <= uint64(test.commits); sequence++ {
+					<-time.After(time.Duration(test.apart) * time.Millisecond)
+					c := *big
+					c.Sequence = sequence
+					tail.Push(&c)
+					pushed = append(pushed, time.Since(began))
+				}
+				for sequence := range uint64(test.commits) {
+					want := time.Since(began) - pushed[sequence+1]
+					if got := tail.Waiting(sequence); got < want || got > want+test.within {
+						t.Errorf("a reader at %d is %s behind, want %s", sequence, got, want)
+					}
+				}
+			})
+		})
+	}
 }
