@@ -6,6 +6,9 @@
 // A Runner folds the log into views, all of them one commit at a time under one lock,
 // so that every answer is true at one position. A Feed and a KV follow the same log by
 // themselves and write to streams; neither can hold up the views or the writer.
+//
+// A view of one's own is a Projection, and a Registration in server.Config.Projections: the
+// example has both. It is checkpointed, rebuilt, verified and listed as ours are.
 package projections
 
 import (
