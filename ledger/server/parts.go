@@ -203,7 +203,7 @@ func (s *Server) waitFor(ctx context.Context, sequence uint64) error {
 func (s *Server) queries() map[string]service.QueryFunc {
 	table := s.otherQueries()
 	for verb, answer := range s.parts.views.Queries() {
-		table[verb] = asked(answer)
+		table[verb] = ofService(answer)
 	}
 	return table
 }
@@ -214,7 +214,7 @@ func (s *Server) otherQueries() map[string]service.QueryFunc {
 	maps.Copy(table, s.checkpointQueries())
 	checks := append([]projections.Check{projections.FeedCheck(s.js, s.tail, partition)}, s.parts.kv.Checks()...)
 	for verb, answer := range s.parts.views.Operator(s.followed, checks...) {
-		table[verb] = asked(answer)
+		table[verb] = ofService(answer)
 	}
 	for verb, answer := range s.parts.hooks.Queries() {
 		table[verb] = service.QueryFunc(answer)
@@ -222,8 +222,8 @@ func (s *Server) otherQueries() map[string]service.QueryFunc {
 	return table
 }
 
-// asked is a QueryFunc of the projections as the service asks it.
-func asked(answer projections.QueryFunc) service.QueryFunc {
+// ofService is a QueryFunc of the projections as the service asks it.
+func ofService(answer projections.QueryFunc) service.QueryFunc {
 	return func(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
 		a, err := answer(ctx, &projections.Query{Account: account, Body: body})
 		return a.Result, a.Position, err
