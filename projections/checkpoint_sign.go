@@ -74,8 +74,6 @@ func (c *Checkpoints) signLast() error {
 	return c.sign(ctx)
 }
 
-var errReached = errors.New("the end is reached")
-
 // sign signs and stores a checkpoint of the tree as it is, if it is beyond the newest.
 func (c *Checkpoints) sign(ctx context.Context) error {
 	c.mu.Lock()
