@@ -185,12 +185,17 @@ type keyListBody struct {
 	Status         string      `json:"status"`
 	ExpiringBefore events.Time `json:"expiring_before"` // those without an expiry are left out
 	NamePrefix     string      `json:"name_prefix"`
-	Permission     string      `json:"permission"` // that it names, or <product>:*
+	Permission     string      `json:"permission"`   // that it names, or <product>:*
+	UsedSince      events.Time `json:"used_since"`   // last used then or later
+	UnusedSince    events.Time `json:"unused_since"` // last used before, or never
 }
 
 // wants says whether a key passes the filters.
-func (b *keyListBody) wants(k *events.Key) bool {
-	return (b.Environment == "" || k.Environment == b.Environment) &&
+func (b *keyListBody) wants(k *keyState) bool {
+	used := k.lastUse().at
+	return (b.UsedSince == 0 || used >= b.UsedSince) &&
+		(b.UnusedSince == 0 || used < b.UnusedSince) &&
+		(b.Environment == "" || k.Environment == b.Environment) &&
 		(b.Status == "" || k.Status == b.Status) &&
 		(b.ExpiringBefore == 0 || k.ExpiresAt != 0 && k.ExpiresAt < b.ExpiringBefore) &&
 		strings.HasPrefix(k.Name, b.NamePrefix) &&
@@ -228,7 +233,7 @@ func (v *Views) listKeys(account string, body *keyListBody) (any, *events.Error)
 	if _, err := v.accounts.get(account); err != nil {
 		return nil, err
 	}
-	list, next, err := v.keys.list(account, &body.page, func(k keyState) bool { return body.wants(k.Key) })
+	list, next, err := v.keys.list(account, &body.page, func(k keyState) bool { return body.wants(&k) })
 	if err != nil {
 		return nil, err
 	}

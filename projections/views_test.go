@@ -161,19 +161,27 @@ func TestKeyFilters(t *testing.T) {
 		list = append(list, changed(e, "key.created", func(k *events.Key) { k.Name = name; change(k) }))
 	}
 	h.commit(list...)
+	paid := h.debited("acme", list[1].Subject, 90, events.Draw{Grant: "grant_1", Amount: 10})
+	used := h.commit(h.granted("acme", "grant_1", 100, 0, 100), paid).Time
+	name := list[1].Data.(*events.Key).Name
 	wait(t, v, h.chain.Sequence)
 	for body, want := range map[string]string{
-		fmt.Sprintf(`{"expiring_before":%q}`, expiry):   "",
-		fmt.Sprintf(`{"expiring_before":%q}`, expiry+1): "expiring",
-		`{"expiring_before":null}`:                      "expiring, export all, export read, plain",
-		`{"name_prefix":"exp"}`:                         "expiring, export all, export read",
-		`{"name_prefix":"export "}`:                     "export all, export read",
-		`{"name_prefix":"Exp"}`:                         "",
-		`{"permission":"exports:read"}`:                 "export all, export read",
-		`{"permission":"exports:write"}`:                "export all",
-		`{"permission":"exports:*"}`:                    "export all",
-		`{"permission":"payments:write"}`:               "export read",
-		`{"permission":"export:read"}`:                  "",
+		fmt.Sprintf(`{"used_since":%q}`, used):                            name,
+		fmt.Sprintf(`{"used_since":%q}`, used+1):                          "",
+		fmt.Sprintf(`{"name_prefix":%q,"unused_since":%q}`, name, used):   "",
+		fmt.Sprintf(`{"name_prefix":%q,"unused_since":%q}`, name, used+1): name,
+		fmt.Sprintf(`{"unused_since":%q,"name_prefix":"pl"}`, used+1):     "plain",
+		fmt.Sprintf(`{"expiring_before":%q}`, expiry):                     "",
+		fmt.Sprintf(`{"expiring_before":%q}`, expiry+1):                   "expiring",
+		`{"expiring_before":null}`:                                        "expiring, export all, export read, plain",
+		`{"name_prefix":"exp"}`:                                           "expiring, export all, export read",
+		`{"name_prefix":"export "}`:                                       "export all, export read",
+		`{"name_prefix":"Exp"}`:                                           "",
+		`{"permission":"exports:read"}`:                                   "export all, export read",
+		`{"permission":"exports:write"}`:                                  "export all",
+		`{"permission":"exports:*"}`:                                      "export all",
+		`{"permission":"payments:write"}`:                                 "export read",
+		`{"permission":"export:read"}`:                                    "",
 	} {
 		var names []string
 		for _, k := range into[struct{ Keys []events.Key }](t, v, "key.list", "acme", body).Keys {

@@ -241,21 +241,27 @@ func keyGet(a *app) *cobra.Command {
 
 func keyList(a *app) *cobra.Command {
 	var page pageFlags
-	var environment, status, expiring, name, permission string
+	var environment, status, expiring, used, unused, name, permission string
 	c := a.verb(&cobra.Command{
 		Use:   "list ACCOUNT",
 		Short: "List an account's keys",
 		Example: `  keyledger key list acme --environment live --status active
-  keyledger key list acme --expiring-before 168h --permission payments:write`,
+  keyledger key list acme --expiring-before 168h --permission payments:write
+  keyledger key list acme --unused-since -2160h`,
 		Args: arguments("ACCOUNT"),
 	}, func(cmd *cobra.Command, args []string) error {
 		body := page.body(map[string]string{"environment": environment, "status": status, "name_prefix": name, "permission": permission})
-		if expiring != "" {
-			before, err := parseTime("expiring-before", expiring, time.Now())
+		for _, limit := range []struct{ flag, member, text string }{
+			{"expiring-before", "expiring_before", expiring}, {"used-since", "used_since", used}, {"unused-since", "unused_since", unused},
+		} {
+			if limit.text == "" {
+				continue
+			}
+			at, err := parseTime(limit.flag, limit.text, time.Now())
 			if err != nil {
 				return err
 			}
-			body["expiring_before"] = before
+			body[limit.member] = at
 		}
 		return a.query(cmd, args[0], "key.list", body, func(reply *client.Reply) error {
 			var out struct {
@@ -274,6 +280,8 @@ func keyList(a *app) *cobra.Command {
 	c.Flags().StringVar(&environment, "environment", "", "only those of test or of live")
 	c.Flags().StringVar(&status, "status", "", "only those active, disabled or revoked")
 	c.Flags().StringVar(&expiring, "expiring-before", "", "only those with an expiry before `WHEN`: a time, or a duration from now")
+	c.Flags().StringVar(&used, "used-since", "", "only those last used then or later, `WHEN`: a time, or a duration from now such as -720h")
+	c.Flags().StringVar(&unused, "unused-since", "", "only those last used before `WHEN`, or never")
 	c.Flags().StringVar(&name, "name-prefix", "", "only those whose name begins with this `TEXT`")
 	c.Flags().StringVar(&permission, "permission", "", "only those that name this `PRODUCT:ACCESS`, or the product with *")
 	page.add(c)
