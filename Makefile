@@ -6,7 +6,7 @@ BENCH  ?=     # of a benchmark: make bench BENCH='-in-flight 256 -workloads debi
 ROUNDS ?= 100 # how often each fault happens in make faults
 FUZZ   ?= 30s # how long each fuzz target runs in make fuzz
 
-.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race report-browser bench bench-peers bench-scale bench-rebuild bench-live faults fuzz mutants clean
+.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race report-browser bench bench-peers bench-scale bench-rebuild bench-live bench-past faults fuzz mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | \
@@ -70,6 +70,9 @@ bench-rebuild: ## state, views and feed made again from a log
 
 bench-live: ## debits with everything on, and how soon they are visible
 	$(GO) run ./testing/bench live $(BENCH)
+
+bench-past: ## queries about now and about the past of a long log
+	$(GO) run ./testing/bench past $(BENCH)
 
 faults: ## fault tests, ROUNDS times each, then make fuzz
 	KEYLEDGER_FAULTS_ROUNDS=$(strip $(ROUNDS)) $(GO) test ./testing/faults -run . -count 1 -timeout 2h -v

@@ -32,6 +32,7 @@ var verbs = map[string]func(context.Context, []string) error{
 	"scale":   benchScale,
 	"live":    benchLive,
 	"rebuild": benchRebuild,
+	"past":    benchPast,
 
 	"echo":   serveEcho,
 	"sink":   serveSink,

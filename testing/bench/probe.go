@@ -177,24 +177,11 @@ func (v *visible) watchLag(ctx context.Context, conn *nats.Conn) error {
 // furthestBehind is the projection with the most lag. The buckets write each value once in
 // a while and count by commits.
 func furthestBehind(conn *nats.Conn) (name string, events uint64, err error) {
-	reply, err := conn.Request("keyledger.query._.ledger.status", nil, load.DrainTime)
+	now, err := askStatus(conn)
 	if err != nil {
-		return "", 0, fmt.Errorf("ask for the status: %w", err)
-	}
-	var status struct {
-		Projections []struct {
-			Name      string `json:"name"`
-			LagEvents uint64 `json:"lag_events"`
-			Failure   string `json:"failure"`
-		} `json:"projections"`
-	}
-	if err := json.Unmarshal(reply.Data, &status); err != nil {
 		return "", 0, err
 	}
-	if len(status.Projections) == 0 {
-		return "", 0, errors.New("the status has no projections")
-	}
-	for _, p := range status.Projections {
+	for _, p := range now.Projections {
 		if p.Failure != "" {
 			return "", 0, fmt.Errorf("%s failed: %s", p.Name, p.Failure)
 		}
@@ -203,4 +190,43 @@ func furthestBehind(conn *nats.Conn) (name string, events uint64, err error) {
 		}
 	}
 	return name, events, nil
+}
+
+// behind is an error while a projection is behind the log.
+func behind(conn *nats.Conn, name string) error {
+	now, err := askStatus(conn)
+	if err != nil {
+		return err
+	}
+	for _, p := range now.Projections {
+		if p.Name == name && p.LagEvents == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("the %s is behind the log", name)
+}
+
+// status is what the benchmarks look at of ledger.status.
+type status struct {
+	Position    string `json:"position"`
+	Projections []struct {
+		Name      string `json:"name"`
+		LagEvents uint64 `json:"lag_events"`
+		Failure   string `json:"failure"`
+	} `json:"projections"`
+}
+
+func askStatus(conn *nats.Conn) (*status, error) {
+	reply, err := conn.Request("keyledger.query._.ledger.status", nil, load.DrainTime)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the status: %w", err)
+	}
+	s := new(status)
+	if err := json.Unmarshal(reply.Data, s); err != nil {
+		return nil, fmt.Errorf("ask for the status: %w", err)
+	}
+	if len(s.Projections) == 0 {
+		return nil, errors.New("the status has no projections")
+	}
+	return s, nil
 }

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/keyledger/keyledger/cmd/keyledger/load"
 )
 
@@ -250,7 +248,7 @@ func (s *scale) debit(ctx context.Context, p *process, series *load.Series) erro
 		return err
 	}
 	defer closeAll(conns)
-	if err := p.within(ctx, feedTime, func() error { return feedFollows(conns[0]) }); err != nil {
+	if err := p.within(ctx, feedTime, func() error { return behind(conns[0], "feed") }); err != nil {
 		return err
 	}
 	job := load.Job{Targets: s.books.Debits(), InFlight: s.cfg.inFlight, WarmUp: s.cfg.warmUp, Measure: s.cfg.measure, Drain: load.DrainTime}
@@ -260,29 +258,6 @@ func (s *scale) debit(ctx context.Context, p *process, series *load.Series) erro
 		}
 	}
 	return nil
-}
-
-// feedFollows is an error while the feed is behind the log.
-func feedFollows(conn *nats.Conn) error {
-	reply, err := conn.Request("keyledger.query._.ledger.status", nil, load.DrainTime)
-	if err != nil {
-		return err
-	}
-	var status struct {
-		Projections []struct {
-			Name      string `json:"name"`
-			LagEvents uint64 `json:"lag_events"`
-		} `json:"projections"`
-	}
-	if err := json.Unmarshal(reply.Data, &status); err != nil {
-		return err
-	}
-	for _, p := range status.Projections {
-		if p.Name == "feed" && p.LagEvents == 0 {
-			return nil
-		}
-	}
-	return errors.New("the feed is behind the log")
 }
 
 // starts commits a tail, lets JetStream open the directory and keyledger start on it, in
