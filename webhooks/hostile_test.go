@@ -184,6 +184,15 @@ func TestHostileHangs(t *testing.T) {
 	}
 }
 
+// A body that would be whole in the end comes too slowly for the deadline.
+func TestBodyWithinTheDeadline(t *testing.T) {
+	a := attack{
+		does: hostile.Drip(hostile.StatusOK+"Content-Length: 200\r\n\r\n", "x", drip),
+		want: record{200, OutcomeFailed, PhaseBody, "timed out", anyLength},
+	}
+	a.meet(t, shortTimeout)
+}
+
 func TestHostileFloodsAndBreaks(t *testing.T) {
 	for _, a := range slices.Concat(floods, breaks) {
 		t.Run(a.what, func(t *testing.T) {

@@ -33,6 +33,26 @@ func TestGuardLimits(t *testing.T) {
 	}
 }
 
+func TestGuardRemembersWhatWasHandled(t *testing.T) {
+	g, failure := newGuard(t, 2), errors.New("failed")
+	for i, tt := range []struct {
+		id     string
+		fails  error
+		repeat bool
+	}{
+		{"a", failure, false}, {"a", nil, false}, {"a", nil, true},
+		{"b", nil, false}, {"a", nil, true}, {"b", nil, true}, // as many as it remembers
+		{"c", nil, false}, {"b", nil, true}, {"c", nil, true}, {"a", nil, false}, // the oldest was forgotten
+		{"b", failure, false},
+	} {
+		called := false
+		repeat, err := g.Do(tt.id, func() error { called = true; return tt.fails })
+		if repeat != tt.repeat || called == tt.repeat || err != tt.fails {
+			t.Errorf("step %d, %s: repeat %t, called %t, %v", i+1, tt.id, repeat, called, err)
+		}
+	}
+}
+
 // A naive guard, which keeps a list, says the same.
 func TestGuardRemembersTheNewest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
