@@ -40,6 +40,9 @@ var ErrBusy = errors.New("webhook is being handled already")
 // with the same id: within the guard's memory it is a repeat. Where handling twice does harm, keep the ids with what the
 // handling changes, in the same transaction; the guard then only saves work.
 //
+// An event that two endpoints are owed has one id: give each its own guard, where
+// each is to handle it.
+//
 // It is safe for concurrent use.
 type Guard struct {
 	mu      sync.Mutex      // guards what follows

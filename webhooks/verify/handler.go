@@ -10,12 +10,12 @@ import (
 // those here too.
 var errHandling = errors.New("event was not handled")
 
-// Handler makes an http.Handler of a function that handles an event. The answer
-// is 204 once the function returned nil, and at once for a repeat, see Guard;
-// an event whose function returned an error is answered 500, and keyledger sends
-// it again. Whatever cannot be verified is answered Status of Read's error, and
-// the function is not called. Answers have no body: what went wrong is no business
-// of a stranger's.
+// Handler makes an http.Handler of a function that handles an event; none of the
+// three may be nil. The answer is 204 once the function returned nil, and at once
+// for a repeat, see Guard; an event whose function returned an error is answered
+// 500, and keyledger sends it again. Whatever cannot be verified is answered
+// Status of Read's error, and the function is not called. Answers have no body:
+// what went wrong is no business of a stranger's.
 //
 // The context is the request's. keyledger gives up an attempt after 15 seconds:
 // what takes longer is to be put into a queue of the receiver's own.
