@@ -225,87 +225,6 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// An answer 101 hands the connection over: what comes is no body, and no
-// context ends the reading of it.
-func TestSwitchingProtocolsIsAFailure(t *testing.T) {
-	url := serveRaw(t, func(conn net.Conn, done <-chan struct{}) {
-		readRequest(conn)
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-		<-done
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	got, err := newClient(t, nil).Do(ctx, request(url))
-	if err != nil || got.Status != 101 || got.Outcome != OutcomeFailed || got.Timings.Total > 4*time.Second {
-		t.Errorf("%+v, %v", got, err)
-	}
-}
-
-func TestTimeoutCoversEveryPhase(t *testing.T) {
-	const timeout = 300 * time.Millisecond
-	silent := func(conn net.Conn, done <-chan struct{}) { <-done }
-	hang := serveRaw(t, func(conn net.Conn, done <-chan struct{}) { readRequest(conn); <-done })
-	slowHeaders := serveRaw(t, func(conn net.Conn, done <-chan struct{}) {
-		readRequest(conn)
-		drip(conn, "HTTP/1.1 200 OK\r\nX-Drip: ", done)
-	})
-	slowBody := serveRaw(t, func(conn net.Conn, done <-chan struct{}) {
-		readRequest(conn)
-		drip(conn, "HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", done)
-	})
-	slowGone := serveRaw(t, func(conn net.Conn, done <-chan struct{}) {
-		readRequest(conn)
-		drip(conn, "HTTP/1.1 410 Gone\r\nContent-Length: 60000\r\n\r\n", done)
-	})
-	slowGzip := serveRaw(t, func(conn net.Conn, done <-chan struct{}) {
-		readRequest(conn)
-		drip(conn, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 60000\r\n\r\n\x1f\x8b\x08\x08\x00\x00\x00\x00\x00\x00", done)
-	})
-	for _, tt := range []struct {
-		what, url string
-		body      int
-		status    int
-		outcome   Outcome
-		phase     Phase
-	}{
-		{"no handshake", "https" + strings.TrimPrefix(serveRaw(t, silent), "http"), 0, 0, OutcomeFailed, PhaseTLS},
-		{"does not read", serveRaw(t, silent), 32 << 20, 0, OutcomeFailed, PhaseWrite},
-		{"does not answer", hang, 0, 0, OutcomeFailed, PhaseHeaders},
-		{"dripping headers", slowHeaders, 0, 0, OutcomeFailed, PhaseHeaders},
-		{"dripping body", slowBody, 0, 200, OutcomeFailed, PhaseBody},
-		{"dripping gzip", slowGzip, 0, 200, OutcomeFailed, PhaseBody},
-		{"dripping body of a 410", slowGone, 0, 410, OutcomeGone, PhaseBody},
-	} {
-		r := request(tt.url)
-		if tt.body > 0 {
-			r.Body = make([]byte, tt.body)
-		}
-		got := do(t, newClient(t, within(timeout)), r)
-		if got.Status != tt.status || got.Outcome != tt.outcome || got.Phase != tt.phase || got.Error != "timed out" {
-			t.Errorf("%s: %+v", tt.what, got)
-		}
-		if got.Timings.Total < timeout || got.Timings.Total > 10*timeout {
-			t.Errorf("%s: took %s, want about %s", tt.what, got.Timings.Total, timeout)
-		}
-	}
-}
-
-// drip sends the text and then a byte every ten milliseconds, for as long as
-// the other side takes it, but no longer than three seconds.
-func drip(conn net.Conn, text string, done <-chan struct{}) {
-	ticks := time.NewTicker(10 * time.Millisecond)
-	defer ticks.Stop()
-	_, err := io.WriteString(conn, text)
-	for i := 0; i < 300 && err == nil; i++ {
-		select {
-		case <-done:
-			return
-		case <-ticks.C:
-			_, err = conn.Write([]byte("x"))
-		}
-	}
-}
-
 func TestFailures(t *testing.T) {
 	tls := httptest.NewUnstartedServer(http.NotFoundHandler())
 	tls.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of the refused handshakes
@@ -374,16 +293,6 @@ func closedURL(t testing.TB) string {
 	}
 	defer l.Close()
 	return "http://" + l.Addr().String()
-}
-
-// The request was read, and then the connection closed. Whether the transport
-// has noted by then that it wrote everything is a matter of scheduling.
-func TestClosedWithoutAnswer(t *testing.T) {
-	url := serveRaw(t, func(conn net.Conn, _ <-chan struct{}) { readRequest(conn) })
-	got := do(t, newClient(t, nil), request(url))
-	if got.Outcome != OutcomeFailed || got.Error != "connection closed early" || (got.Phase != PhaseHeaders && got.Phase != PhaseWrite) {
-		t.Errorf("%+v", got)
-	}
 }
 
 func TestCutOffByTheCaller(t *testing.T) {

@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -19,11 +20,13 @@ var edges = []struct{ addr, class string }{
 	{"126.255.255.255", public}, {"127.0.0.0", ClassLoopback}, {"127.255.255.255", ClassLoopback}, {"128.0.0.0", public},
 	{"169.253.255.255", public}, {"169.254.0.0", ClassLinkLocal}, {"169.254.255.255", ClassLinkLocal}, {"169.255.0.0", public},
 	{"172.15.255.255", public}, {"172.16.0.0", ClassPrivate}, {"172.31.255.255", ClassPrivate}, {"172.32.0.0", public},
-	{"191.255.255.255", public}, {"192.0.0.0", ClassProtocol}, {"192.0.0.255", ClassProtocol}, {"192.0.1.0", public},
+	{"191.255.255.255", public}, {"192.0.0.0", ClassProtocol}, {"192.0.0.7", ClassProtocol}, {"192.0.0.8", ClassProtocol}, {"192.0.0.9", ClassProtocol},
+	{"192.0.0.10", ClassProtocol}, {"192.0.0.11", ClassProtocol}, {"192.0.0.169", ClassProtocol}, {"192.0.0.170", ClassProtocol}, {"192.0.0.171", ClassProtocol},
+	{"192.0.0.172", ClassProtocol}, {"192.0.0.255", ClassProtocol}, {"192.0.1.0", public},
 	{"192.0.1.255", public}, {"192.0.2.0", ClassDocumentation}, {"192.0.2.255", ClassDocumentation}, {"192.0.3.0", public},
 	{"192.31.195.255", public}, {"192.31.196.0", ClassInfra}, {"192.31.196.255", ClassInfra}, {"192.31.197.0", public},
 	{"192.52.192.255", public}, {"192.52.193.0", ClassInfra}, {"192.52.193.255", ClassInfra}, {"192.52.194.0", public},
-	{"192.88.98.255", public}, {"192.88.99.0", ClassTunnel}, {"192.88.99.255", ClassTunnel}, {"192.88.100.0", public},
+	{"192.88.98.255", public}, {"192.88.99.0", ClassTunnel}, {"192.88.99.1", ClassTunnel}, {"192.88.99.2", ClassTunnel}, {"192.88.99.3", ClassTunnel}, {"192.88.99.255", ClassTunnel}, {"192.88.100.0", public},
 	{"192.167.255.255", public}, {"192.168.0.0", ClassPrivate}, {"192.168.255.255", ClassPrivate}, {"192.169.0.0", public},
 	{"192.175.47.255", public}, {"192.175.48.0", ClassInfra}, {"192.175.48.255", ClassInfra}, {"192.175.49.0", public},
 	{"198.17.255.255", public}, {"198.18.0.0", ClassBenchmarking}, {"198.19.255.255", ClassBenchmarking}, {"198.20.0.0", public},
@@ -44,8 +47,14 @@ var edges = []struct{ addr, class string }{
 	{"100:0:0:1::", ClassDocumentation}, {"100:0:0:1:ffff:ffff:ffff:ffff", ClassDocumentation}, {"100:0:0:2::", ClassReserved},
 	{"1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", ClassReserved}, {"2000::", public},
 	{"2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff", public}, {"2001::", ClassUnspecified}, {"2001:0:ffff:ffff:ffff:ffff:ffff:ffff", ClassBroadcast},
-	{"2001:1::", ClassProtocol}, {"2001:1:ffff:ffff:ffff:ffff:ffff:ffff", ClassProtocol},
+	{"2001:1::", ClassProtocol}, {"2001:1::1", ClassProtocol}, {"2001:1::2", ClassProtocol}, {"2001:1::3", ClassProtocol}, {"2001:1::4", ClassProtocol},
+	{"2001:1:ffff:ffff:ffff:ffff:ffff:ffff", ClassProtocol},
 	{"2001:2::", ClassBenchmarking}, {"2001:2:0:ffff:ffff:ffff:ffff:ffff", ClassBenchmarking}, {"2001:2:1::", ClassProtocol},
+	{"2001:2:ffff:ffff:ffff:ffff:ffff:ffff", ClassProtocol}, {"2001:3::", ClassProtocol}, {"2001:3:ffff:ffff:ffff:ffff:ffff:ffff", ClassProtocol}, {"2001:4::", ClassProtocol},
+	{"2001:4:111:ffff:ffff:ffff:ffff:ffff", ClassProtocol}, {"2001:4:112::", ClassProtocol}, {"2001:4:112:ffff:ffff:ffff:ffff:ffff", ClassProtocol}, {"2001:4:113::", ClassProtocol},
+	{"2001:f:ffff:ffff:ffff:ffff:ffff:ffff", ClassProtocol}, {"2001:10::", ClassProtocol}, {"2001:1f:ffff:ffff:ffff:ffff:ffff:ffff", ClassProtocol},
+	{"2001:20::", ClassProtocol}, {"2001:2f:ffff:ffff:ffff:ffff:ffff:ffff", ClassProtocol},
+	{"2001:30::", ClassProtocol}, {"2001:3f:ffff:ffff:ffff:ffff:ffff:ffff", ClassProtocol}, {"2001:40::", ClassProtocol},
 	{"2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff", ClassProtocol}, {"2001:200::", public},
 	{"2001:db7:ffff:ffff:ffff:ffff:ffff:ffff", public}, {"2001:db8::", ClassDocumentation}, {"2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", ClassDocumentation}, {"2001:db9::", public},
 	{"2001:ffff:ffff:ffff:ffff:ffff:ffff:ffff", public}, {"2002::", ClassUnspecified}, {"2002:808:808::", ClassTunnel},
@@ -57,6 +66,37 @@ var edges = []struct{ addr, class string }{
 	{"fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", ClassReserved}, {"fc00::", ClassPrivate}, {"fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", ClassPrivate}, {"fe00::", ClassReserved},
 	{"fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff", ClassReserved}, {"fe80::", ClassLinkLocal}, {"febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff", ClassLinkLocal},
 	{"fec0::", ClassPrivate}, {"feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", ClassPrivate}, {"ff00::", ClassMulticast}, {"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", ClassMulticast},
+}
+
+// registries are all rows of the IANA special-purpose address registries for IPv4 and
+// IPv6, as of 2025-10-09, those inside others too, and multicast.
+var registries = strings.Fields(`
+	0.0.0.0/8 0.0.0.0/32 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12
+	192.0.0.0/24 192.0.0.0/29 192.0.0.8/32 192.0.0.9/32 192.0.0.10/32 192.0.0.170/32 192.0.0.171/32 192.0.2.0/24
+	192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.88.99.2/32 192.168.0.0/16 192.175.48.0/24
+	198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 255.255.255.255/32
+
+	::1/128 ::/128 ::ffff:0:0/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64
+	2001::/23 2001::/32 2001:1::1/128 2001:1::2/128 2001:1::3/128 2001:2::/48 2001:3::/32 2001:4:112::/48
+	2001:10::/28 2001:20::/28 2001:30::/28 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20 5f00::/16
+	fc00::/7 fe80::/10 ff00::/8`)
+
+// Every row of the registries has its first and its last address in the list above, and
+// those just outside. The first and the last are refused.
+func TestEdgesCoverTheRegistries(t *testing.T) {
+	class := map[netip.Addr]string{}
+	for _, e := range edges {
+		class[netip.MustParseAddr(e.addr)] = e.class
+	}
+	for _, row := range registries {
+		prefix := netip.MustParsePrefix(row)
+		first, last := prefix.Addr(), lastOf(prefix)
+		for _, addr := range []netip.Addr{first, last, first.Prev(), last.Next()} {
+			if got, listed := class[addr]; addr.IsValid() && (!listed || got == public && prefix.Contains(addr)) {
+				t.Errorf("%s: %s is %q among the edges, listed %t", row, addr, got, listed)
+			}
+		}
+	}
 }
 
 // examples are the addresses that the contract names, and others with a story.
@@ -168,6 +208,18 @@ func embeddings(v4 netip.Addr) (open, shut map[string]netip.Addr) {
 		"ISATAP in a ULA": at("fd00::5efe:0:0", 12, false),
 	}
 	return open, shut
+}
+
+// The local-use NAT64 prefix may also carry an address in its middle, around an octet of
+// zero (RFC 6052 §2.2, length 48). Nothing there passes, whatever it carries.
+func TestLocalNAT64(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b, a := netip.MustParseAddr("64:ff9b:1::808:808").As16(), genIPv4().Draw(t, "v4").As4()
+		b[6], b[7], b[9], b[10] = a[0], a[1], a[2], a[3]
+		if addr := netip.AddrFrom16(b); addressClass(addr) == public {
+			t.Fatalf("%s passes", addr)
+		}
+	})
 }
 
 // genIPv4 draws addresses from all of the space, and as often from the table's rows.

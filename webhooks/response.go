@@ -114,7 +114,7 @@ func describeTLS(err error) string {
 		hostname  x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
+		op        *net.OpError
 	)
 	switch {
 	case errors.As(err, &authority):
@@ -127,7 +127,7 @@ func describeTLS(err error) string {
 		return "certificate not valid"
 	case errors.As(err, &record):
 		return "no TLS on this port"
-	case errors.As(err, &alert):
+	case errors.As(err, &op) && op.Op == "remote error": // how crypto/tls marks an alert that came
 		return "handshake refused"
 	}
 	return "handshake failed"
@@ -142,7 +142,8 @@ func describeBreak(err error, phase Phase) string {
 	case phase == PhaseConnect:
 		return "connection failed"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		errors.Is(err, net.ErrClosed): // the transport read the end, and closed while it was writing
 		return "connection closed early"
 	case phase == PhaseHeaders:
 		return "no valid HTTP answer"

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -148,7 +149,7 @@ func TestDescribeTLS(t *testing.T) {
 		"certificate expired or not yet valid": x509.CertificateInvalidError{Reason: x509.Expired, Detail: "internal"},
 		"certificate not valid":                x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign, Detail: "internal"},
 		"no TLS on this port":                  tls.RecordHeaderError{Msg: "internal"},
-		"handshake refused":                    tls.AlertError(40),
+		"handshake refused":                    &net.OpError{Op: "remote error", Err: errors.New("internal")},
 		"handshake failed":                     errors.New("internal"),
 	} {
 		for _, wrapped := range []error{err, &tls.CertificateVerificationError{Err: err}} {

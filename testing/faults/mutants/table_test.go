@@ -27,6 +27,8 @@ const (
 	restoring = "ledger/server/restore.go"
 	walk      = "ledger/writer/walk.go"
 	segment   = "projections/archive/segment.go"
+	attempt   = "webhooks/attempt.go"
+	verifying = "webhooks/verify/verify.go"
 
 	writerTests = "./ledger/writer"
 	storeTests  = "./events/store"
@@ -34,6 +36,8 @@ const (
 	faultTests  = "./testing/faults"
 
 	archiveTests = "./projections/archive"
+	hookTests    = "./webhooks"
+	verifyTests  = "./webhooks/verify"
 )
 
 // Edits that more than one row makes.
@@ -174,4 +178,18 @@ var table = []mutant{
 	{"pass over hours of usage", "TestUsageOverSegments", archiveTests, []edit{{"projections/archive/usage.go", "end.time >= from && begin.time < to", "end.time > from+HourMS && begin.time < to"}}},
 	{"count a request twice while it is stored", "TestCountWhileStoring", "./ledger/access", []edit{{"ledger/access/count.go", "(c.held == ulid.ULID{}) || r.ID.Compare(c.held) < 0", "true"}}},
 	{"keep silent about what the access log lost", "TestCountOfWhatIsRetained", "./ledger/access", []edit{{"ledger/access/count.go", "max(since, retained)", "since + 0*retained"}}},
+	{"sign a different body", "TestDeliveryAsAReceiverSeesIt", hookTests, []edit{{attempt, "Sign(r.ID, r.Now, r.Body, r.Secrets...)", "Sign(r.ID, r.Now, r.Body[1:], r.Secrets...)"}}},
+	{"follow redirects", "TestHostileRedirects", hookTests, []edit{{attempt, "c.transport().RoundTrip(request)", "(&http.Client{Transport: c.transport()}).Do(request)"}}},
+	{"drop Retry-After", "TestAnswers", hookTests, []edit{{attempt, "ParseRetryAfter(response.Header.Get(\"Retry-After\"), now)", "ParseRetryAfter(\"\", now)"}}},
+	{"read the body outside the deadline", "TestBodyWithinTheDeadline", hookTests, []edit{
+		{attempt, "context.WithTimeout(ctx, c.config.Timeout)\n	defer cancel()\n	request", "context.WithCancel(ctx)\n	defer cancel()\n	late := time.AfterFunc(c.config.Timeout, cancel)\n	request"},
+		{attempt, "	defer response.Body.Close()\n", "	defer response.Body.Close()\n	late.Stop()\n"},
+	}},
+	{"no limit on an answer's headers", "TestHostileFloodsAndBreaks", hookTests, []edit{{attempt, "MaxResponseHeaderBytes: maxRespHeaderBytes,", ""}}},
+	{"dial a name of which one answer is refused", "TestHostileNames", hookTests, []edit{{"webhooks/guard.go", "	if err := g.checkDialled(addrs); err != nil {", "	if err := g.checkDialled(addrs); err != nil && false {"}}},
+	{"no check of an address that was good once", "TestConnectionsAreCheckedAgain", hookTests, []edit{{attempt, "now.Sub(c.made) < c.lifetime", "!now.Before(c.made)"}}},
+	{"take a signature of any time", "TestTolerance", verifyTests, []edit{{verifying, "age > v.config.Tolerance {", "false {"}}},
+	{"verify with the first secret alone", "TestPublishedVectors", verifyTests, []edit{{verifying, "for _, mac := range macs {", "for _, mac := range macs[:min(1, len(macs))] {"}}},
+	{"remember an event whose handling failed", "TestGuardRemembersWhatWasHandled", verifyTests, []edit{{"webhooks/verify/guard.go", "done = err == nil", "done = true"}}},
+	{"remember every event", "TestGuardRemembersWhatWasHandled", verifyTests, []edit{{"webhooks/verify/guard.go", "if len(g.ring) < g.size {", "if true {"}}},
 }
