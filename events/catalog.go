@@ -123,6 +123,12 @@ func (e *Event) Code(c *Coder) {
 	}
 	c.String(&e.Account)
 	c.Word(&e.Environment)
+	if c.only != "" && e.Account != c.only {
+		c.take()
+		c.more() // the length of its data
+		c.take()
+		return
+	}
 	c.String(&e.Subject)
 	if c.reading {
 		e.Data = kind.New()

@@ -18,6 +18,7 @@ type Coder struct {
 	buf     []byte // written so far, or all there is to read
 	at, end int    // what is left to read of buf; numbers, since a slice is dear to move
 	reading bool
+	only    string // see Only
 	err     error
 
 	// The strings read last, a ring: most are read again at once, such as an
@@ -39,6 +40,10 @@ func (c *Coder) Bytes() []byte {
 	}
 	return c.buf
 }
+
+// Only makes a reader pass over the subject and data of the events of other accounts than
+// this one: their Data is nil.
+func (c *Coder) Only(account string) { c.only = account }
 
 // Reset makes c a writer that appends to b.
 func (c *Coder) Reset(b []byte) { *c = Coder{buf: b} }

@@ -34,6 +34,35 @@ func TestCommitRoundTrip(t *testing.T) {
 	})
 }
 
+// TestDecodeFor: for an account a commit has all that it has, but of other accounts' events
+// neither subject nor data.
+func TestDecodeFor(t *testing.T) {
+	from := samples(t)
+	rapid.Check(t, func(t *rapid.T) {
+		want, message := drawCommit(t, from)
+		account := "nobody"
+		if n := len(want.Entries); n > 0 {
+			if some := want.Entries[rapid.IntRange(0, n-1).Draw(t, "entry")].Account; some != "" {
+				account = some
+			}
+		}
+		for i := range want.Entries {
+			for j := range want.Entries[i].Events {
+				if e := &want.Entries[i].Events[j]; e.Account != account {
+					e.Subject, e.Data = "", nil
+				}
+			}
+		}
+		got, err := store.DecodeFor(message, account)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !cmp.Equal(want, got) {
+			t.Fatalf("decoded something else for %s:\n%s", account, cmp.Diff(want, got))
+		}
+	})
+}
+
 // TestCommitOfEverything has every type of event in one commit.
 func TestCommitOfEverything(t *testing.T) {
 	want := follow(store.Chain{Partition: 3, Sequence: 41, Ordinal: 1000}, 1)

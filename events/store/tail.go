@@ -200,6 +200,12 @@ func (t *Tail) Follow(ctx context.Context, from Chain, f func(*Commit) error) er
 // ErrNoMessage. Read from the log, its own hash and its sequence are checked, not what
 // came before it.
 func (t *Tail) Commit(ctx context.Context, sequence uint64) (*Commit, error) {
+	return t.CommitFor(ctx, sequence, "")
+}
+
+// CommitFor is Commit for one account, as DecodeFor: of the events of others it may have
+// neither subject nor data.
+func (t *Tail) CommitFor(ctx context.Context, sequence uint64, account string) (*Commit, error) {
 	if sequence == 0 {
 		return nil, ErrNoMessage
 	}
@@ -215,7 +221,7 @@ func (t *Tail) Commit(ctx context.Context, sequence uint64) (*Commit, error) {
 		return nil, err
 	}
 	place := Chain{Partition: t.partition}
-	if c, err = Decode(data); err != nil {
+	if c, err = decode(data, account); err != nil {
 		return nil, Undecodable(t.partition, sequence, err)
 	}
 	if c.Sequence != sequence {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sort"
+	"sync"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -17,35 +19,99 @@ func (a *Archive) Past(ctx context.Context, account string, to events.Position, 
 	if err := a.Wait(ctx, to.Sequence); err != nil {
 		return err
 	}
-	commits := commits{tail: a.cfg.Tail}
-	for e, err := range a.History(ctx, account, Filter{To: to}) {
-		if err != nil {
-			return err
+	return a.readAhead(ctx, account, a.History(ctx, account, Filter{To: to}), each)
+}
+
+// aheadCommits is how many commits are read ahead of the one that is used.
+const aheadCommits = 4
+
+// ahead is a commit that is being read, with the entries in it; done says when that is over.
+type ahead struct {
+	entries []Entry
+	commit  *store.Commit
+	err     error
+	done    chan struct{}
+}
+
+// readAhead calls each for every entry in order, with its commit, and reads the next ones
+// meanwhile.
+func (a *Archive) readAhead(ctx context.Context, account string, entries iter.Seq2[Entry, error], each func(c *store.Commit, index int) error) error {
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	list := make(chan *ahead, aheadCommits)
+	reading.Go(func() {
+		defer close(list)
+		for one := range byCommit(entries) {
+			select {
+			case list <- one:
+			case <-ctx.Done():
+				return
+			}
+			reading.Go(func() { one.read(ctx, a.cfg.Tail, account) })
 		}
-		c, err := commits.at(ctx, &e)
-		if err != nil {
-			return err
+	})
+	for one := range list {
+		<-one.done
+		if one.err != nil {
+			return one.err
 		}
-		if err := each(c, e.Position.Index); err != nil {
-			return err
+		for i := range one.entries {
+			if err := each(one.commit, one.entries[i].Position.Index); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	return ctx.Err()
+}
+
+// byCommit gathers the entries of each commit.
+func byCommit(entries iter.Seq2[Entry, error]) iter.Seq[*ahead] {
+	return func(yield func(*ahead) bool) {
+		var one *ahead
+		for e, err := range entries {
+			if one != nil && err == nil && one.entries[0].Position.Sequence == e.Position.Sequence {
+				one.entries = append(one.entries, e)
+				continue
+			}
+			if one != nil && !yield(one) {
+				return
+			}
+			one = &ahead{entries: []Entry{e}, err: err, done: make(chan struct{})}
+		}
+		if one != nil {
+			yield(one)
+		}
+	}
+}
+
+// read reads the commit, where the entries themselves could be read.
+func (o *ahead) read(ctx context.Context, tail *store.Tail, account string) {
+	defer close(o.done)
+	commits := commits{tail: tail, account: account}
+	for i := range o.entries {
+		if o.err != nil {
+			return
+		}
+		o.commit, o.err = commits.at(ctx, &o.entries[i])
+	}
 }
 
 // commits reads commits of the log, and keeps the last one: its events often are asked for
 // one after the other.
 type commits struct {
-	tail *store.Tail
-	last *store.Commit
-	read int // how many were
+	tail    *store.Tail
+	account string // of which events they are read
+	last    *store.Commit
+	read    int // how many were
 }
 
 // at returns the commit of an entry, which must have an event of its type there.
 func (r *commits) at(ctx context.Context, e *Entry) (*store.Commit, error) {
 	p := e.Position
 	if r.last == nil || r.last.Sequence != p.Sequence {
-		c, err := r.tail.Commit(ctx, p.Sequence)
+		c, err := r.tail.CommitFor(ctx, p.Sequence, r.account)
 		if errors.Is(err, store.ErrNoMessage) {
 			err = &store.DamageError{Partition: p.Partition, Sequence: p.Sequence, Reason: "message missing"}
 		}

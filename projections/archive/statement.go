@@ -83,7 +83,7 @@ type statement struct {
 // such an account, and at which position; the answer is true there or later. The archive
 // says where the account's events are, the log what they are, as it was when it was written.
 func (a *Archive) Statement(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
-	s, refused := a.newStatement(body)
+	s, refused := a.newStatement(account, body)
 	if refused != nil {
 		return nil, events.Position{}, refused
 	}
@@ -122,8 +122,8 @@ func (a *Archive) failed(ctx context.Context, err error) *events.Error {
 }
 
 // newStatement reads and checks a body.
-func (a *Archive) newStatement(text []byte) (*statement, *events.Error) {
-	s := &statement{limit: statementDefault, commits: commits{tail: a.cfg.Tail}}
+func (a *Archive) newStatement(account string, text []byte) (*statement, *events.Error) {
+	s := &statement{limit: statementDefault, commits: commits{tail: a.cfg.Tail, account: account}}
 	if err := events.DecodeStrict(text, &s.statementBody); err != nil {
 		return nil, err
 	}
