@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -61,14 +62,14 @@ func (d *Dispatcher) snapshot(now time.Time) *checkpoint {
 		Sequence: d.read.Sequence, Hash: d.read.Hash, Feed: d.read.Ordinal,
 	}
 	for _, l := range d.lanes {
-		state := laneState{Registered: l.registered, Cursor: l.started(c.Feed).feed - 1}
+		state := laneState{Registered: l.registered, Cursor: max(l.started(c.Feed).feed-1, l.restored)}
 		if l.held.After(now) {
 			state.Held = roundUp(l.held)
 		}
-		if state.Cursor >= c.Feed && state.Held == 0 && len(l.open) == 0 {
+		if state.Cursor >= c.Feed && state.Held == 0 && len(l.open)+len(l.saved) == 0 {
 			continue
 		}
-		for _, o := range l.open {
+		for _, o := range slices.AppendSeq(slices.Collect(maps.Values(l.open)), maps.Values(l.saved)) {
 			open := openState{
 				Feed: o.feed, Tries: o.tries, Next: c.At,
 				First: o.first, Last: o.last, Status: o.status, Reason: o.reason,
@@ -245,7 +246,7 @@ func (l *laneState) deliveries(now time.Time) map[uint64]*delivery {
 	latest := now.Add(MaxWait)
 	m := make(map[uint64]*delivery, len(l.Open))
 	for _, o := range l.Open {
-		d := &delivery{tries: o.Tries, next: o.Next.Std(), first: o.First, last: o.Last, status: o.Status, reason: o.Reason}
+		d := &delivery{entry: entry{feed: o.Feed}, tries: o.Tries, next: o.Next.Std(), first: o.First, last: o.Last, status: o.Status, reason: o.Reason}
 		if d.next.After(latest) {
 			d.next = latest
 		}

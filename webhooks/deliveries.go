@@ -92,6 +92,9 @@ func (d *Dispatcher) listDeliveries(ctx context.Context, account string, body []
 	if refused != nil {
 		return nil, events.Position{}, refused
 	}
+	if _, refused := d.cfg.Known(account); refused != nil {
+		return nil, events.Position{}, refused
+	}
 	rows, at, refused := d.pendingRows(p)
 	if refused != nil {
 		return nil, events.Position{}, refused
@@ -195,17 +198,14 @@ type pendingRow struct {
 	registered uint64
 }
 
-// pendingRows notes what is pending, newest first, and checks the names in a query.
+// pendingRows notes what is pending, newest first, and checks the endpoint in a query.
 func (d *Dispatcher) pendingRows(p *page) ([]pendingRow, events.Position, *events.Error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.live {
 		return nil, events.Position{}, events.Errorf(events.Unavailable, "webhooks still read the log, up to %s; try again", d.read.Position())
 	}
-	list, known := d.directory[p.account]
-	if !known {
-		return nil, events.Position{}, events.Errorf(events.NotFound, "there is no account %s", p.account)
-	}
+	list := d.directory[p.account]
 	if p.endpoint != "" {
 		s := d.directory.find(p.account, p.endpoint)
 		if s == nil {
@@ -216,6 +216,9 @@ func (d *Dispatcher) pendingRows(p *page) ([]pendingRow, events.Position, *event
 	var rows []pendingRow
 	for _, s := range list {
 		l := d.lanes[s.endpoint.ID]
+		if l.rereads() {
+			return nil, events.Position{}, events.Errorf(events.Unavailable, "webhooks still read again what endpoint %s was owed before the start; try again", s.endpoint.ID)
+		}
 		p.out.Pending += l.pending()
 		if p.status != "" && p.status != StatePending || p.from.record > 0 {
 			continue

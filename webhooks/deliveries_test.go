@@ -240,7 +240,7 @@ func TestDeliveryListRefusals(t *testing.T) {
 
 // Before the log was read, nobody can say what is pending.
 func TestDeliveryListBeforeTheLogIsRead(t *testing.T) {
-	d := New(Config{})
+	d := New(Config{Known: func(string) (events.Position, *events.Error) { return events.Position{}, nil }})
 	if _, _, refused := d.Queries()["delivery.list"](t.Context(), "acme", nil); refused == nil || refused.Code != events.Unavailable {
 		t.Errorf("answered %v", refused)
 	}

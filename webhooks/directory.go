@@ -7,8 +7,8 @@ import (
 )
 
 // directory says who is owed which event: a pure fold of the log, without a clock, I/O
-// or a decision. It has every account, with its endpoints in the order in which they
-// were registered; removed ones are gone from it.
+// or a decision. It has the accounts with endpoints, each with them in the order in which
+// they were registered; removed ones are gone from it.
 type directory map[string][]*subscriber
 
 // subscriber is an endpoint as the fold knows it.
@@ -33,12 +33,8 @@ type terms struct {
 // the event is about, nil if it is about none.
 func (d directory) fold(feed uint64, e *events.Event, owe func(*subscriber)) (about *subscriber) {
 	after, _ := e.Data.(*events.Endpoint)
-	list, known := d[e.Account]
-	if !known {
-		d[e.Account] = nil
-	}
 	at := -1
-	for i, s := range list {
+	for i, s := range d[e.Account] {
 		if after != nil && s.endpoint.ID == after.ID {
 			at = i
 			if after.Status == events.Removed {
@@ -71,7 +67,9 @@ func (d directory) change(feed uint64, account string, at int, after *events.End
 	s := d[account][at]
 	s.endpoint = after
 	if after.Status == events.Removed {
-		d[account] = slices.Delete(d[account], at, at+1)
+		if d[account] = slices.Delete(d[account], at, at+1); len(d[account]) == 0 {
+			delete(d, account)
+		}
 		return s
 	}
 	s.agree(feed)

@@ -34,8 +34,13 @@ const (
 	disableWithin = 10 * time.Second // for one call of Config.Disable
 	disablePause  = 10 * time.Second // until an endpoint that could not be disabled is tried again
 	saveWithin    = 5 * time.Second  // for one checkpoint
-	claimPause    = time.Second      // between tries to take the checkpoints over
-	schedJitter   = 0.1              // of the default schedule
+	// DefaultDirectoryEvery and DefaultDirectoryPause say how often the directory is saved;
+	// a start reads about so many events at most, which takes some tenths of a second.
+	DefaultDirectoryEvery = 100_000
+	DefaultDirectoryPause = 10 * time.Second
+
+	claimPause  = time.Second // between tries to take the checkpoints over
+	schedJitter = 0.1         // of the default schedule
 )
 
 // Config is what a Dispatcher works with. Members without a default are required.
@@ -69,12 +74,23 @@ type Config struct {
 	// endpoint.disabled then comes by the log. On an error the endpoint is tried again
 	// after some seconds, and disabled if it still answers so.
 	Disable func(ctx context.Context, account, endpoint, reason string) error
+	// Known says whether there is an account, and the position that is true at; NotFound
+	// where there is none.
+	Known func(account string) (events.Position, *events.Error)
+	// Dir is the folder in which the directory is saved, made with the first one. Only one
+	// dispatcher works with it. "": none is saved, and each start reads the whole log.
+	Dir string
 
 	// FirstSlots and RetrySlots are how many first and later tries may be under way at
 	// once, over all endpoints. Defaults: DefaultFirstSlots, DefaultRetrySlots.
 	FirstSlots, RetrySlots int
 	// CheckpointEvery defaults to DefaultCheckpointEvery, Grace to DefaultGrace.
 	CheckpointEvery, Grace time.Duration
+	// DirectoryEvery is how many commits and events are read, by the fold and by lanes that
+	// are behind, before the directory is saved again, and DirectoryPause the least time
+	// between. Defaults: DefaultDirectoryEvery, DefaultDirectoryPause.
+	DirectoryEvery uint64
+	DirectoryPause time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -105,6 +121,12 @@ func (c Config) withDefaults() Config {
 	if c.Grace == 0 {
 		c.Grace = DefaultGrace
 	}
+	if c.DirectoryEvery == 0 {
+		c.DirectoryEvery = DefaultDirectoryEvery
+	}
+	if c.DirectoryPause == 0 {
+		c.DirectoryPause = DefaultDirectoryPause
+	}
 	return c
 }
 
@@ -125,6 +147,9 @@ type Dispatcher struct {
 	attempt *attemptLog
 	commits commitCache
 	saver   saver // belongs to Run, and to the one goroutine that saves while it runs
+	// step is called between the steps of saving the directory, by their names: a test
+	// stops there with an error.
+	step func(string) error
 
 	mu    sync.Mutex // guards all below, and every lane
 	moved *sync.Cond // broadcast after each change
@@ -136,6 +161,7 @@ type Dispatcher struct {
 	live      bool             // the fold has reached the end there was at the start: attempts are made
 	stopping  bool             // no attempt starts any more
 	dirty     bool             // something changed since the last checkpoint
+	unsaved   uint64           // commits and events read since the directory was saved
 
 	firsts, agains, refills line
 	alarms                  alarms
@@ -152,6 +178,7 @@ func New(cfg Config) *Dispatcher {
 		lanes:     map[string]*lane{},
 		read:      store.Chain{Partition: cfg.Partition},
 		rearm:     make(chan struct{}, 1),
+		step:      func(string) error { return nil },
 	}
 	d.moved = sync.NewCond(&d.mu)
 	for kind, n := range []*line{lineFirst: &d.firsts, lineAgain: &d.agains, lineRefill: &d.refills} {
@@ -169,10 +196,13 @@ func New(cfg Config) *Dispatcher {
 // ErrFenced, ErrLoss, or a *store.DamageError. It is called once.
 //
 // Nothing is sent before the last checkpoint is ours and the log has been folded up to
-// the end it had then: only then is it known that no other dispatcher can move the
+// the end it had then, from the saved directory's place on or from its beginning: only then is it known that no other dispatcher can move the
 // cursors, and how each endpoint stands.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	if err := d.restore(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	if err := d.recall(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
 	records := new(errgroup.Group)
@@ -185,7 +215,11 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 	// If we crash here, what was settled since the last checkpoint is sent again.
 	last := d.save(context.WithoutCancel(ctx))
-	if last != nil && !errors.Is(last, ErrFenced) {
+	if last == nil {
+		// If we crash here, the next start goes on from the directory saved before, or folds
+		// the whole log.
+		d.keepDirectory()
+	} else if !errors.Is(last, ErrFenced) {
 		d.cfg.Logger.Error("cannot write the last checkpoint of webhooks; what was settled since the one before is sent again at the next start", "error", last)
 		last = nil
 	}
@@ -281,6 +315,7 @@ func (d *Dispatcher) serve(ctx context.Context) error {
 	group.Go(func() error { return d.follow(ctx) })
 	group.Go(func() error { d.keepTime(ctx); return nil })
 	group.Go(func() error { return d.keepCheckpoints(ctx) })
+	group.Go(func() error { d.keepDirectories(ctx); return nil })
 	group.Go(func() error {
 		<-ctx.Done()
 		d.stop()

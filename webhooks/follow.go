@@ -13,11 +13,15 @@ import (
 // followPause is how long the fold waits where the log cannot be read at the moment.
 const followPause = time.Second
 
-// follow folds the log, commit by commit, for ever. From the commit on that was the
+// follow folds the log, commit by commit, for ever, from the saved directory's place on, or
+// from its beginning. From the commit on that was the
 // log's end when it began, attempts are made. What keeps the log from being read is only
 // logged, and tried again; a log that is damaged or has lost something is fatal.
 func (d *Dispatcher) follow(ctx context.Context) error {
 	begin := max(d.cfg.Tail.End().Sequence, d.restored.Sequence)
+	if d.read.Sequence >= begin { // the saved directory is of the log's end
+		d.begin()
+	}
 	for {
 		err := d.cfg.Tail.Follow(ctx, d.read, func(c *store.Commit) error {
 			if c.Sequence == d.restored.Sequence && c.Hash != d.restored.Hash {
@@ -72,6 +76,7 @@ func (d *Dispatcher) fold(c *store.Commit) {
 			}
 		}
 	}
+	d.unsaved += feed - c.Ordinal + 1
 	d.read = store.ChainAt(c)
 	d.moved.Broadcast()
 }
@@ -115,21 +120,29 @@ func minTime(a, b time.Time) time.Time {
 func (d *Dispatcher) begin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	unknown := 0
 	for _, l := range d.lanes {
-		unknown += len(l.saved)
-		l.saved = nil
-	}
-	if unknown > 0 {
-		d.cfg.Logger.Error("the last checkpoint of webhooks lists deliveries that the log does not owe; they are left out", "deliveries", unknown)
+		if !l.rereads() {
+			d.leaveOut(l)
+		}
 	}
 	d.restored.Lanes = nil
-	d.live = true
+	// A checkpoint soon, even if nothing is delivered: a start uses no saved directory
+	// without one.
+	d.live, d.dirty = true, true
 	d.moved.Broadcast() // Wait waits for this too
 	now := d.cfg.Clock()
 	for _, l := range d.lanes {
 		d.arrange(l, now)
 	}
+}
+
+// leaveOut forgets what the last checkpoint lists for a lane and nobody found. d.mu is held.
+func (d *Dispatcher) leaveOut(l *lane) {
+	if len(l.saved) > 0 {
+		d.cfg.Logger.Error("the last checkpoint of webhooks lists deliveries that the log does not owe; they are left out",
+			"account", l.account, "endpoint", l.endpoint.ID, "deliveries", len(l.saved))
+	}
+	l.saved = nil
 }
 
 // Wait returns when the commit at sequence has been folded and attempts are made, or
@@ -167,7 +180,7 @@ type Stats struct {
 	Lanes       int    `json:"lanes"`        // endpoints that are not removed
 	Behind      int    `json:"behind"`       // of those: owed more than they have in memory
 	HeldBack    int    `json:"held_back"`    // of those: their receiver asked for a pause
-	Pending     uint64 `json:"pending"`      // deliveries owed and not settled
+	Pending     uint64 `json:"pending"`      // deliveries owed and not settled; more after a crash, until its lanes have read again
 	InFlight    int    `json:"in_flight"`    // attempts under way
 	OpenRetries int    `json:"open_retries"` // deliveries that wait for their next try
 

@@ -27,6 +27,9 @@ import (
 // patience bounds every wait of these tests. None waits for it when all is well.
 const patience = 30 * time.Second
 
+// goesOn is what is logged at a start from the saved directory.
+const goesOn = "go on from the saved directory"
+
 // rig is a log with its streams in a real nats-server, and whoever writes it.
 type rig struct {
 	t      testing.TB
@@ -37,11 +40,13 @@ type rig struct {
 	sealer *events.Sealer
 	clock  *clock
 	lines  *lines // what was logged
+	dir    string // where dispatchers save the directory
 
 	holdFeed bool // commits are not relayed to the feed
 
-	mu    sync.Mutex // guards what follows
-	chain store.Chain
+	mu       sync.Mutex // guards what follows
+	chain    store.Chain
+	accounts map[string]bool
 }
 
 func newRig(t testing.TB) *rig {
@@ -54,7 +59,7 @@ func newRig(t testing.TB) *rig {
 	}
 	srv.Start()
 	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	r := &rig{t: t, url: srv.ClientURL(), clock: newClock(time.Now()), lines: &lines{}}
+	r := &rig{t: t, url: srv.ClientURL(), clock: newClock(time.Now()), lines: &lines{}, dir: t.TempDir(), accounts: map[string]bool{}}
 	r.js = r.connect()
 	if err := store.CreateStreams(t.Context(), r.js, store.Streams(0, 1<<30)); err != nil {
 		t.Fatal(err)
@@ -114,26 +119,37 @@ func (r *rig) append(list ...store.Entry) *store.Commit {
 	r.t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := &store.Commit{
-		Epoch: 1, PrevSequence: r.chain.Sequence, PrevHash: r.chain.Hash, Ordinal: r.chain.Ordinal,
-		Time: max(events.At(r.clock.now()), r.chain.Time), Entries: list,
-	}
-	binary.BigEndian.PutUint64(c.Nonce[:], r.chain.Sequence+1)
-	var entries []byte
 	for i := range list {
-		entries = store.AppendEntry(entries, &list[i])
+		for j := range list[i].Events {
+			r.accounts[list[i].Events[j].Account] = true
+		}
 	}
-	data := c.Encode(entries)
-	if _, err := r.log.Append(r.t.Context(), data, c.PrevSequence); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := r.chain.Accept(c); err != nil {
-		r.t.Fatal(err)
-	}
+	c := appendTo(r.t, r.log, &r.chain, r.clock.now(), list)
 	if !r.holdFeed { // first, so that no test's clock has to move for a lane to look again
 		r.relay(c)
 	}
 	r.tail.Push(c)
+	return c
+}
+
+// appendTo appends a commit to a log and moves its chain.
+func appendTo(t testing.TB, log store.Log, chain *store.Chain, now time.Time, list []store.Entry) *store.Commit {
+	t.Helper()
+	c := &store.Commit{
+		Epoch: 1, PrevSequence: chain.Sequence, PrevHash: chain.Hash, Ordinal: chain.Ordinal,
+		Time: max(events.At(now), chain.Time), Entries: list,
+	}
+	binary.BigEndian.PutUint64(c.Nonce[:], chain.Sequence+1)
+	var entries []byte
+	for i := range list {
+		entries = store.AppendEntry(entries, &list[i])
+	}
+	if _, err := log.Append(t.Context(), c.Encode(entries), c.PrevSequence); err != nil {
+		t.Fatal(err)
+	}
+	if err := chain.Accept(c); err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 
@@ -251,6 +267,16 @@ func (r *rig) start(change ...func(*Config)) *run {
 	return u
 }
 
+// known stands in for the views.
+func (r *rig) known(account string) (events.Position, *events.Error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.accounts[account] {
+		return events.Position{}, events.Errorf(events.NotFound, "there is no account %s", account)
+	}
+	return r.chain.Position(), nil
+}
+
 // launch is start without waiting until deliveries begin.
 func (r *rig) launch(change ...func(*Config)) *run {
 	r.t.Helper()
@@ -260,6 +286,7 @@ func (r *rig) launch(change ...func(*Config)) *run {
 		Disable: func(_ context.Context, account, endpoint, reason string) error {
 			return fmt.Errorf("unexpected disable of %s %s: %s", account, endpoint, reason)
 		},
+		Known: r.known, Dir: r.dir, DirectoryEvery: 1, DirectoryPause: 20 * time.Millisecond,
 		FirstSlots: 16, RetrySlots: 4, Grace: 500 * time.Millisecond,
 	}
 	for _, f := range change {

@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +26,7 @@ import (
 const (
 	childURL = "KEYLEDGER_TEST_CHILD"
 	childEnd = "KEYLEDGER_TEST_CHILD_END"
+	childDir = "KEYLEDGER_TEST_CHILD_DIR"
 )
 
 func TestMain(m *testing.M) {
@@ -80,6 +83,7 @@ func child(url string) error {
 	return New(Config{
 		JS: js, Tail: tail, Sealer: sealer, Client: client, Schedule: schedule,
 		Logger: slog.New(slog.DiscardHandler), CheckpointEvery: 20 * time.Millisecond,
+		Dir: os.Getenv(childDir), DirectoryEvery: 1, DirectoryPause: 15 * time.Millisecond,
 	}).Run(context.Background())
 }
 
@@ -90,6 +94,7 @@ var killDelays = []time.Duration{0, 10 * time.Millisecond, 10 * time.Millisecond
 // every moment it is delivered, or pending, or dead.
 func TestKill9(t *testing.T) {
 	r := newRig(t)
+	path := filepath.Join(r.dir, store.FileDirectory(0))
 	rng := random(t)
 	fails := map[string]int{} // by sequence: how many tries fail; 3 are all
 	for i := 1; i <= 600; i++ {
@@ -110,7 +115,7 @@ func TestKill9(t *testing.T) {
 	}
 	for range 3 {
 		process := exec.Command(os.Args[0])
-		process.Env = append(os.Environ(), childURL+"="+r.url, childEnd+"="+strconv.FormatUint(r.chain.Sequence, 10))
+		process.Env = append(os.Environ(), childURL+"="+r.url, childEnd+"="+strconv.FormatUint(r.chain.Sequence, 10), childDir+"="+r.dir)
 		process.Stderr = os.Stderr
 		if err := process.Start(); err != nil {
 			t.Fatal(err)
@@ -120,6 +125,9 @@ func TestKill9(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = process.Wait()
+		if _, err := readDirectory(path); err != nil {
+			t.Error(err)
+		}
 	}
 	d := r.launch(func(c *Config) { c.Schedule = schedule(t, killDelays...) })
 	d.wait(r.chain.Sequence)
@@ -128,6 +136,9 @@ func TestKill9(t *testing.T) {
 		d.checkAccounted(r, to, id)
 		d.idle()
 		d.checkAccounted(r, to, id)
+	}
+	if !strings.Contains(r.lines.String(), goesOn) {
+		t.Error("the whole log was read")
 	}
 	t.Logf("%d requests for %d deliveries", len(to.list()), 4*600)
 }

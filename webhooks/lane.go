@@ -49,7 +49,8 @@ type lane struct {
 	*subscriber
 
 	// What a checkpoint says at the start: everything up to restored is settled, except
-	// what saved lists, by feed sequence.
+	// what saved lists, by feed sequence. What the log or a reading of the feed has come
+	// upon leaves saved for open.
 	restored uint64
 	saved    map[uint64]*delivery
 
@@ -87,14 +88,7 @@ func newLane(s *subscriber) *lane {
 // changed for the worker.
 func (l *lane) owe(e entry) bool {
 	if e.feed <= l.restored {
-		d := l.saved[e.feed]
-		if d == nil {
-			return false
-		}
-		delete(l.saved, e.feed)
-		d.entry = e
-		l.wait(d)
-		return true
+		return l.resume(e)
 	}
 	if l.behind {
 		return false
@@ -106,6 +100,23 @@ func (l *lane) owe(e entry) bool {
 	l.queue = append(l.queue, e)
 	return true
 }
+
+// resume makes a delivery wait on that the checkpoint calls open, and says whether it does.
+func (l *lane) resume(e entry) bool {
+	d := l.saved[e.feed]
+	if d == nil {
+		return false
+	}
+	delete(l.saved, e.feed)
+	d.entry = e
+	l.wait(d)
+	return true
+}
+
+// rereads says whether the lane's place is not behind what the checkpoint calls settled: it
+// reads on from a saved directory that is older. Until it is past that, the numbers of what
+// it is owed are known, and not which of them are settled; it queues nothing.
+func (l *lane) rereads() bool { return l.behind && l.next.feed <= l.restored }
 
 // wait makes a delivery wait for its next try.
 func (l *lane) wait(d *delivery) {
@@ -177,8 +188,11 @@ func (l *lane) drop() {
 }
 
 // wantsRefill says whether the feed should be read for the lane.
-func (l *lane) wantsRefill(now time.Time) bool {
-	return l.behind && !l.refilling && l.runs() && len(l.queue) <= laneQueueLow && !l.look.After(now)
+func (l *lane) wantsRefill(now time.Time) bool { return l.refillable() && !l.look.After(now) }
+
+// refillable is wantsRefill at any time.
+func (l *lane) refillable() bool {
+	return l.behind && !l.refilling && len(l.queue) <= laneQueueLow && (l.runs() || l.rereads())
 }
 
 // wakeAt is when time alone lets the lane go on, zero if it never does.
@@ -189,11 +203,11 @@ func (l *lane) wakeAt(now time.Time) time.Time {
 			at = t
 		}
 	}
+	if l.refillable() {
+		earlier(l.look)
+	}
 	if !l.runs() {
 		return at
-	}
-	if l.behind && !l.refilling && len(l.queue) <= laneQueueLow {
-		earlier(l.look)
 	}
 	if l.held.After(now) {
 		if len(l.queue)+len(l.waiting) > 0 {

@@ -40,7 +40,8 @@ type want struct {
 	from    entry  // feed and commit: where to begin; number: of the first that matches
 	to      uint64 // feed sequence up to which the log was folded
 	commit  uint64 // log sequence of that place
-	room    int
+	settled uint64 // up to this feed sequence nothing is for the queue: lane.restored
+	room    int    // in the queue
 }
 
 // found is what it read: entries, and the place from which to read on. Its commit may
@@ -48,6 +49,7 @@ type want struct {
 type found struct {
 	entries []entry
 	next    entry
+	queued  int  // of the entries: for the queue
 	feed    bool // read from the feed
 }
 
@@ -56,6 +58,9 @@ func (f *found) take(w *want, feed, commit uint64, eventType, environment string
 	if owedBy(w.terms, feed, eventType, environment) {
 		f.entries = append(f.entries, entry{feed: feed, commit: commit, number: f.next.number})
 		f.next.number++
+		if feed > w.settled {
+			f.queued++
+		}
 	}
 	f.next.feed, f.next.commit = feed+1, commit
 }
@@ -75,14 +80,19 @@ func (d *Dispatcher) refill(ctx context.Context) {
 			continue
 		}
 		l.refilling = true
-		w := &want{
-			account: l.account, terms: l.terms, from: l.next,
-			to: d.read.Ordinal, commit: d.read.Sequence, room: laneQueueMax - len(l.queue),
-		}
+		w := d.wanted(l)
 		impatient := !l.lagging.IsZero() && now.Sub(l.lagging) >= feedPatience
 		d.mu.Unlock()
 		f, err := d.readOn(ctx, w, impatient)
 		d.refilled(l, f, err)
+	}
+}
+
+// wanted is what a lane that is behind wants now. d.mu is held.
+func (d *Dispatcher) wanted(l *lane) *want {
+	return &want{
+		account: l.account, terms: l.terms, from: l.next,
+		to: d.read.Ordinal, commit: d.read.Sequence, settled: l.restored, room: laneQueueMax - len(l.queue),
 	}
 }
 
@@ -119,8 +129,18 @@ func (d *Dispatcher) refilled(l *lane, f *found, err error) {
 		if f.feed {
 			l.lagging = time.Time{}
 		}
-		l.queue = append(l.queue, f.entries...)
+		for _, e := range f.entries {
+			if e.feed <= l.restored {
+				l.resume(e)
+			} else {
+				l.queue = append(l.queue, e)
+			}
+		}
+		d.unsaved += f.next.feed - l.next.feed
 		l.next = f.next
+		if !l.rereads() {
+			d.leaveOut(l)
+		}
 		if l.next.feed > d.read.Ordinal {
 			l.behind = false
 			if l.next.number != l.owed+1 {
@@ -144,7 +164,7 @@ func (d *Dispatcher) readFeed(ctx context.Context, w *want) (*found, error) {
 	f := &found{next: w.from, feed: true}
 	filter := jetstream.WithGetMsgSubject(store.SubjectFeed(d.cfg.Partition) + w.account + ".>")
 	for range refillMessages {
-		if f.next.feed > end || len(f.entries) >= w.room {
+		if f.next.feed > end || f.queued >= w.room {
 			break
 		}
 		msg, err := stream.GetMsg(ctx, f.next.feed, filter)
@@ -208,7 +228,7 @@ func (d *Dispatcher) readLog(ctx context.Context, w *want) (*found, error) {
 				if feed++; feed < w.from.feed || e.Account != w.account {
 					continue
 				}
-				if len(f.entries) >= w.room {
+				if f.queued >= w.room {
 					return errEnough
 				}
 				f.take(w, feed, c.Sequence, e.Type, e.Environment)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -284,13 +285,18 @@ func TestStopWhileReadingTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := *r.saved()
+	dir := t.TempDir()
 	d = r.launch(func(c *Config) {
+		c.Dir = dir
 		c.Tail = store.NewTail(&stuckLog{Log: r.log, at: r.chain.Sequence}, 0)
 		c.Tail.Reset(r.chain)
 	})
 	d.see("read", func() bool { return d.read.Sequence == r.chain.Sequence-1 })
 	if err := d.end(); err != nil {
 		t.Fatal(err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("saved %v, %v", files, err)
 	}
 	after := *r.saved()
 	after.Writer = before.Writer

@@ -43,6 +43,9 @@ const (
 	DirViews = "views"
 	// SuffixCheckpoint ends the name of a checkpoint of the views.
 	SuffixCheckpoint = ".views"
+	// DirWebhooks is the folder of the saved directory of webhook endpoints in a data
+	// directory; see FileDirectory.
+	DirWebhooks = "webhooks"
 
 	// HeaderCommandID carries a command's id, a ULID made by the client.
 	HeaderCommandID = "Nats-Msg-Id"
@@ -92,5 +95,9 @@ const streamCheckpointsPrefix = "KEYLEDGER_CHECKPOINTS_"
 // SubjectCheckpoints is the one subject of partition p's signed checkpoints. Whoever
 // listens gets them as they are signed.
 func SubjectCheckpoints(p uint32) string { return "keyledger.checkpoints." + number(p) }
+
+// FileDirectory is the file of partition p's directory of webhook endpoints; while it is
+// written .tmp follows.
+func FileDirectory(p uint32) string { return number(p) + ".directory" }
 
 func number(p uint32) string { return strconv.FormatUint(uint64(p), 10) }

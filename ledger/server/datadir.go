@@ -111,6 +111,9 @@ func (d *dataDir) archiveDir() string { return filepath.Join(d.path, dirArchive)
 // viewsDir is where the checkpoints of the views lie.
 func (d *dataDir) viewsDir() string { return filepath.Join(d.path, store.DirViews) }
 
+// webhooksDir is where the directory of webhook endpoints is saved.
+func (d *dataDir) webhooksDir() string { return filepath.Join(d.path, store.DirWebhooks) }
+
 // operatorKeyPath is where the operator's credential lies, for the CLI on the same
 // machine (nats.NkeyOptionFromSeed reads it).
 func (d *dataDir) operatorKeyPath() string { return filepath.Join(d.path, fileOperator) }

@@ -114,6 +114,7 @@ func (s *Server) openWebhooks() (err error) {
 	p.hooks = webhooks.New(webhooks.Config{
 		JS: js, Tail: s.tail, Partition: partition, Sealer: s.sealer, Client: p.http,
 		Schedule: schedule, Logger: s.cfg.Logger, Disable: s.disableEndpoint,
+		Known: p.views.Known, Dir: s.dir.webhooksDir(),
 	})
 	return nil
 }
