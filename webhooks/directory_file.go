@@ -51,7 +51,9 @@ func (d *Dispatcher) takeDown() *savedDirectory {
 	for _, l := range d.lanes {
 		saved := savedLane{subscriber: *l.subscriber, behind: l.behind, next: l.next}
 		for _, o := range l.open {
-			saved.open = append(saved.open, o.entry)
+			if !l.behind || o.feed < l.next.feed { // else it is found again from next on
+				saved.open = append(saved.open, o.entry)
+			}
 		}
 		saved.queue = append(saved.queue, l.queue...)
 		s.lanes = append(s.lanes, saved)
