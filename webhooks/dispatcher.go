@@ -35,9 +35,9 @@ const (
 	disablePause  = 10 * time.Second // until an endpoint that could not be disabled is tried again
 	saveWithin    = 5 * time.Second  // for one checkpoint
 	// DefaultDirectoryEvery and DefaultDirectoryPause say how often the directory is saved;
-	// a start reads about so many events at most, which takes some tenths of a second.
-	DefaultDirectoryEvery = 100_000
-	DefaultDirectoryPause = 10 * time.Second
+	// a start reads what came since, which takes some tenths of a second.
+	DefaultDirectoryEvery = 200_000
+	DefaultDirectoryPause = time.Minute
 
 	claimPause  = time.Second // between tries to take the checkpoints over
 	schedJitter = 0.1         // of the default schedule

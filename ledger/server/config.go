@@ -67,7 +67,8 @@ type Config struct {
 
 	// SnapshotEvery is how many commits and events (their sum) the log goes on after a
 	// snapshot of the state before the next one is made; no fewer than there are accounts.
-	// Checkpoints of the views are made likewise. Default 200,000.
+	// Checkpoints of the views are made likewise, and the directory of webhooks is saved.
+	// Default 200,000.
 	SnapshotEvery int
 
 	// SnapshotPause is the least time between two snapshots, and between two checkpoints.

@@ -115,6 +115,7 @@ func (s *Server) openWebhooks() (err error) {
 		JS: js, Tail: s.tail, Partition: partition, Sealer: s.sealer, Client: p.http,
 		Schedule: schedule, Logger: s.cfg.Logger, Disable: s.disableEndpoint,
 		Known: p.views.Known, Dir: s.dir.webhooksDir(),
+		DirectoryEvery: uint64(s.cfg.SnapshotEvery), DirectoryPause: s.cfg.SnapshotPause,
 	})
 	return nil
 }
