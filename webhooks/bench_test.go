@@ -6,8 +6,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
+
+	"github.com/keyledger/keyledger/events/store"
 )
 
 // BenchmarkDeliveries measures deliveries to receivers on loopback over plain HTTP that
@@ -19,6 +23,75 @@ func BenchmarkDeliveries(b *testing.B) {
 		for _, slots := range []int{64, 256} {
 			b.Run(fmt.Sprintf("receivers=%d/slots=%d", receivers, slots), func(b *testing.B) { benchmark(b, receivers, slots) })
 		}
+	}
+}
+
+// BenchmarkStart measures a start until deliveries are made, with a million events in
+// commits of 500 in the log, of 1,000 accounts with an endpoint each, all of them settled:
+// from a saved directory that is 100,000 events behind the end, and from the whole log.
+func BenchmarkStart(b *testing.B) {
+	const accounts, commits, size, tail = 1000, 2000, 500, 200
+	r := newRig(b)
+	r.holdFeed = true
+	for i := range accounts {
+		e := r.endpoint(fmt.Sprintf("endpoint_%d", i), "https://example.com", make([]byte, 32))
+		e.Account = fmt.Sprintf("account_%d", i)
+		r.commit(opened(e.Account), about(e, ""))
+	}
+	fill := func(commits int) {
+		for i := range commits {
+			list := debits(size)
+			for j := range list {
+				list[j].Account = fmt.Sprintf("account_%d", (i*size+j)%accounts)
+			}
+			r.commit(list...)
+		}
+	}
+	// settle stores a checkpoint that calls all settled, for nothing answers here.
+	settle := func() {
+		c := &checkpoint{Sequence: r.chain.Sequence, Hash: r.chain.Hash, Feed: r.chain.Ordinal}
+		if _, err := r.js.Publish(b.Context(), store.SubjectLanes(0), c.encode(checkpointBytesMax)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	discard := func(c *Config) { c.Logger = slog.New(slog.DiscardHandler) }
+	start := func(dir string) *run {
+		return r.start(discard, seldom, func(c *Config) {
+			c.Dir, c.Tail = dir, store.NewTail(r.log, 0)
+			c.Tail.Reset(r.chain)
+		})
+	}
+	fill(commits - tail)
+	settle()
+	if err := start(r.dir).end(); err != nil {
+		b.Fatal(err)
+	}
+	file, err := os.ReadFile(filepath.Join(r.dir, store.FileDirectory(0)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	fill(tail)
+	settle()
+	for name, content := range map[string][]byte{"saved": file, "whole": nil} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				dir := b.TempDir()
+				if content != nil {
+					if err := os.WriteFile(filepath.Join(dir, store.FileDirectory(0)), content, 0o600); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.StartTimer()
+				d := start(dir)
+				b.StopTimer()
+				if err := d.end(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(len(content)), "file-bytes")
+		})
 	}
 }
 
