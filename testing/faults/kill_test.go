@@ -148,6 +148,9 @@ func TestKillNineUnderLoad(t *testing.T) {
 	stop()
 	t.Logf("%d answers, %d kills", l.answered.Load(), kills)
 	checkSnapshots(t, c)
+	if _, err := os.Stat(filepath.Join(ledgerd.dir, store.DirWebhooks, store.FileDirectory(0))); err != nil {
+		t.Errorf("no directory of webhooks was saved: %v", err)
+	}
 	commits := readLog(t, conn)
 	l.checkAnswers(commits)
 	checkBalances(t, c, commits)

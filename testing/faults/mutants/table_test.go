@@ -190,6 +190,10 @@ var table = []mutant{
 	{"no check of an address that was good once", "TestConnectionsAreCheckedAgain", hookTests, []edit{{attempt, "now.Sub(c.made) < c.lifetime", "!now.Before(c.made)"}}},
 	{"take a signature of any time", "TestTolerance", verifyTests, []edit{{verifying, "age > v.config.Tolerance {", "false {"}}},
 	{"verify with the first secret alone", "TestPublishedVectors", verifyTests, []edit{{verifying, "for _, mac := range macs {", "for _, mac := range macs[:min(1, len(macs))] {"}}},
+	{"forget from where a lane reads on", "TestRecallAgainstAPlainModel", hookTests, []edit{{"webhooks/recall.go", "l.behind, l.next = s.behind, s.next", "l.next = s.next"}}},
+	{"forget what a lane had tried", "TestRecallAgainstAPlainModel", hookTests, []edit{{"webhooks/recall.go", "		l.resume(e)\n", ""}}},
+	{"move a lane's cursor back", "TestRecallAgainstAPlainModel", hookTests, []edit{{"webhooks/checkpoint.go", "max(l.started(c.Feed).feed-1, l.restored)", "l.started(c.Feed).feed - 1"}}},
+	{"keep webhooks' directory of another log", "TestDirectoryThatIsNotUsed", hookTests, []edit{{"webhooks/recall.go", "if at != saved.at {", "if false {"}}},
 	{"remember an event whose handling failed", "TestGuardRemembersWhatWasHandled", verifyTests, []edit{{"webhooks/verify/guard.go", "done = err == nil", "done = true"}}},
 	{"remember every event", "TestGuardRemembersWhatWasHandled", verifyTests, []edit{{"webhooks/verify/guard.go", "if len(g.ring) < g.size {", "if true {"}}},
 }
