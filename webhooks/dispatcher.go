@@ -34,9 +34,10 @@ const (
 	disableWithin = 10 * time.Second // for one call of Config.Disable
 	disablePause  = 10 * time.Second // until an endpoint that could not be disabled is tried again
 	saveWithin    = 5 * time.Second  // for one checkpoint
-	// DefaultDirectoryEvery and DefaultDirectoryPause say how often the directory is saved;
-	// a start reads what came since, which takes some tenths of a second.
+	// DefaultDirectoryEvery is how many commits and events are read before the directory is
+	// saved again; a start reads what came since, which takes some tenths of a second.
 	DefaultDirectoryEvery = 200_000
+	// DefaultDirectoryPause is the least time between.
 	DefaultDirectoryPause = time.Minute
 
 	claimPause  = time.Second // between tries to take the checkpoints over
