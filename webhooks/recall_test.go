@@ -76,6 +76,20 @@ func TestDamagedDirectory(t *testing.T) {
 	}
 }
 
+// What a lane that reads again already has open, it comes upon once more; so the file lists
+// it from its place on only.
+func TestDirectoryOfALaneThatReadsAgain(t *testing.T) {
+	d := New(Config{})
+	l := newLane(&subscriber{endpoint: &events.Endpoint{ID: "endpoint_1"}})
+	l.restored, l.behind, l.next = 500, true, entry{feed: 100, commit: 10, number: 7}
+	l.wait(&delivery{entry: entry{feed: 99, commit: 9, number: 6}})
+	l.wait(&delivery{entry: entry{feed: 300, commit: 30, number: 20}})
+	d.lanes["endpoint_1"] = l
+	if s := d.takeDown(); !l.rereads() || len(s.lanes[0].open) != 1 || s.lanes[0].open[0].feed != 99 || s.lanes[0].next != l.next {
+		t.Errorf("saved %+v", s.lanes[0])
+	}
+}
+
 // served is a rig with an endpoint to which 20 events were delivered, and a directory that
 // was saved at the stop.
 func served(t *testing.T) (*rig, *receiver, string) {
