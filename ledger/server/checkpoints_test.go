@@ -311,8 +311,12 @@ func TestOldLedgerIsSigned(t *testing.T) {
 	}
 	c, stop := serve(t, dir)
 	defer stop()
-	if p, err := askedOwn[ProofFile](t, c, "proof.get", `{"position":"0:2"}`); err != nil || p.Position != "0:7" {
-		t.Errorf("%+v, %v", p, err)
+	if newest, err := askedOwn[SignedCheckpoint](t, c, "checkpoint.get", `{}`); err != nil || newest.Checkpoint.Size != 7 {
+		t.Errorf("%+v, %v", newest, err)
+	}
+	// The first ones may have been signed while the hashes were still being made.
+	if _, err := askedOwn[ProofFile](t, c, "proof.get", `{"position":"0:2"}`); err != nil {
+		t.Error(err)
 	}
 	js, err := jetstream.New(c.Conn())
 	if err != nil {
