@@ -309,7 +309,8 @@ func TestHostileHTTP2(t *testing.T) {
 // A name leads to a receiver, then away from it: each connection asks again, and what it
 // is told is checked again.
 func TestHostileNames(t *testing.T) {
-	h := startHostile(t, hostile.Say(hostile.WholeOK), nil)
+	// It says that it closes, or the next attempt may try the connection that is about to end.
+	h := startHostile(t, hostile.Say(hostile.StatusOK+"Connection: close\r\nContent-Length: 2\r\n\r\nok"), nil)
 	_, port, _ := net.SplitHostPort(h.Address)
 	var names hostile.Names
 	names.Answer("receiver.test", "127.0.0.1")
