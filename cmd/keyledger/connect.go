@@ -44,11 +44,11 @@ func (a *app) connect(cmd *cobra.Command) (*nats.Conn, error) {
 		return nil, err
 	}
 	if seed != "" {
-		identity, err := nats.NkeyOptionFromSeed(seed)
+		identity, err := client.Credentials(seed)
 		if err != nil {
 			return nil, fmt.Errorf("read credentials %s: %w; it must be a file with an nkey seed, such as %s in the server's data directory", seed, err, operatorSeed)
 		}
-		opts = append(opts, identity)
+		opts = append(opts, identity...)
 	}
 	conn, err := nats.Connect(a.server, opts...)
 	if err != nil {
@@ -61,7 +61,7 @@ func (a *app) connect(cmd *cobra.Command) (*nats.Conn, error) {
 func (a *app) seedFile() (string, error) {
 	if a.creds != "" {
 		if _, err := os.Stat(a.creds); err != nil {
-			return "", fmt.Errorf("read credentials: %w; give --creds the operator's seed, %s in the server's data directory", err, operatorSeed)
+			return "", fmt.Errorf("read credentials: %w; give --creds the operator's seed, %s in the server's data directory, or that of a credential (keyledger creds create)", err, operatorSeed)
 		}
 		return a.creds, nil
 	}
@@ -86,7 +86,7 @@ func connectError(err error, seed string) error {
 	case errors.Is(err, nats.ErrAuthorization) && seed == "":
 		return fmt.Errorf("%w: it wants credentials; give --creds FILE (the operator's is %s in the server's data directory)", err, operatorSeed)
 	case errors.Is(err, nats.ErrAuthorization):
-		return fmt.Errorf("%w: it does not know the identity in %s; is that the %s of this server's data directory?", err, seed, operatorSeed)
+		return fmt.Errorf("%w: it does not know the identity in %s; is that the %s of this server's data directory, or a credential that was not revoked (keyledger creds list)?", err, seed, operatorSeed)
 	}
 	return err
 }

@@ -67,7 +67,8 @@ standard error: {"error":{"code":"…","message":"…"}}.`,
 	root.AddCommand(
 		serveCommand(a), demoCommand(a),
 		accountCommand(a), keyCommand(a), creditsCommand(a), holdCommand(a), authorizeCommand(a), accessCommand(a),
-		webhookCommand(a), auditCommand(a), usageCommand(a), exportCommand(a), restoreCommand(a), projectionsCommand(a), statusCommand(a), clockCommand(a), benchCommand(a),
+		webhookCommand(a), auditCommand(a), usageCommand(a), exportCommand(a), restoreCommand(a), projectionsCommand(a), statusCommand(a), clockCommand(a), credsCommand(a),
+		benchCommand(a),
 	)
 	return root
 }

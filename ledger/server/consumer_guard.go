@@ -108,7 +108,7 @@ func checkConsumer(body []byte) ([]byte, error) {
 }
 
 // isInbox reports whether subject is one that clients get their answers on.
-func isInbox(subject string) bool { return strings.HasPrefix(subject, "_INBOX.") }
+func isInbox(subject string) bool { return strings.HasPrefix(subject, inboxRoot) }
 
 // apiRefusal is a refusal in JetStream's terms.
 type apiRefusal struct {

@@ -2,9 +2,10 @@ package server
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
-	"github.com/nats-io/jwt/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
@@ -37,8 +38,10 @@ const (
 	natsAccountStore   = "KEYLEDGER_STORE"   // also the folder of the streams: for ever
 	natsAccountClients = "KEYLEDGER_CLIENTS" // holds nothing: may change
 
-	// inboxes is where clients get their answers and what their consumers deliver.
-	inboxes = "_INBOX.>"
+	// inboxes is where clients get their answers and what their consumers deliver. Only the
+	// operator may listen to all of it; a credential has a part of its own.
+	inboxes   = inboxRoot + ">"
+	inboxRoot = "_INBOX."
 	// inboxPrefixOwn is where keyledger's own connections get theirs. It is not
 	// under _INBOX, which crosses the wall, so nobody can listen to them.
 	inboxPrefixOwn = "_KEYLEDGER"
@@ -120,32 +123,88 @@ var operatorSubscribes = []maySubscribe{
 	{store.SubjectReplay + ">", false, "what another client replays"},
 }
 
-// identities are the users of one embedded server and the two accounts they are in.
+// What credentials (credentials.go) may do. All of it is allowed to the operator too, so it
+// crosses the wall where the operator's rows do. In a subject stand
+//
+//	{account}   for the credential's account; for those of all accounts it is *,
+//	{consumer}  for the one consumer it may have, consumerOf its name.
+//
+// NATS holds a creation's filter and name, which stand in its subject, against its body, so
+// that a customer's consumer has its account's events only, and is nobody else's.
+var (
+	// everyRole may read the newest signed checkpoint: it says nothing of any account.
+	everyRole = []string{"$JS.API.DIRECT.GET.KEYLEDGER_CHECKPOINTS_{partition}.keyledger.checkpoints.{partition}"}
+
+	rolePublishes = map[string][]string{
+		RoleReader:  {store.SubjectQuery + "{account}.>"},
+		RoleGateway: {store.SubjectAuthorize},
+		RoleCustomer: {
+			store.SubjectCommand + "{account}.key.*",
+			store.SubjectCommand + "{account}.endpoint.*",
+			store.SubjectQuery + "{account}.>",
+			"$JS.API.CONSUMER.CREATE.KEYLEDGER_EVENTS_{partition}.{consumer}.keyledger.events.{partition}.{account}.>",
+			"$JS.API.CONSUMER.INFO.KEYLEDGER_EVENTS_{partition}.{consumer}",
+			"$JS.API.CONSUMER.DELETE.KEYLEDGER_EVENTS_{partition}.{consumer}",
+			"$JS.API.CONSUMER.MSG.NEXT.KEYLEDGER_EVENTS_{partition}.{consumer}",
+			"$JS.ACK.KEYLEDGER_EVENTS_{partition}.{consumer}.>",
+		},
+	}
+
+	// roleSubscribes is beside its own inbox and the checkpoints.
+	roleSubscribes = map[string][]string{
+		RoleCustomer: {"keyledger.events.{partition}.{account}.>"},
+	}
+)
+
+// permissions is what a credential may do.
+func (c *Credential) permissions() *natsserver.Permissions {
+	account := c.Account
+	if account == "" {
+		account = "*"
+	}
+	fill := strings.NewReplacer("{account}", account, "{consumer}", consumerOf(c.Name), "{partition}", strconv.Itoa(partition))
+	may := func(lists ...[]string) *natsserver.SubjectPermission {
+		allow := &natsserver.SubjectPermission{}
+		for _, list := range lists {
+			for _, subject := range list {
+				allow.Allow = append(allow.Allow, fill.Replace(subject))
+			}
+		}
+		return allow
+	}
+	return &natsserver.Permissions{
+		Publish:   may(rolePublishes[c.Role], everyRole),
+		Subscribe: may(roleSubscribes[c.Role], []string{inboxRoot + c.Inbox + ".>", "keyledger.checkpoints.>"}),
+	}
+}
+
+// identities are the two accounts of one embedded server, who is let into them, and the keys
+// of keyledger's own connections.
 type identities struct {
 	store, clients *natsserver.Account
-	users          []*natsserver.NkeyUser
+	gate           *gate
 	own            map[string]nkeys.KeyPair // by account; made for this process, in memory only
 }
 
-// newIdentities makes keyledger's own two users, one an account, and the operator,
-// whose public user nkey is given.
+// newIdentities makes keyledger's own two users, one an account, the operator, whose
+// public user nkey is given, and those of the credentials there are.
 //
 // keyledger's own may do everything in its account, but only over a connection made
 // inside the process: its seed is useless on the network even if it leaked.
-func newIdentities(operator string) (*identities, error) {
+func newIdentities(operator string, list []*Credential) (*identities, error) {
 	if !nkeys.IsValidPublicUserKey(operator) {
 		return nil, fmt.Errorf("make NATS identities: %q is not a public user nkey", operator)
 	}
 	ids := &identities{
 		store:   natsserver.NewAccount(natsAccountStore),
 		clients: natsserver.NewAccount(natsAccountClients),
+		gate:    &gate{users: make(map[string]*gateUser)},
 		own:     make(map[string]nkeys.KeyPair),
 	}
 	if err := ids.buildWall(); err != nil {
 		return nil, fmt.Errorf("make NATS identities: %w", err)
 	}
-	inProcess := map[string]struct{}{jwt.ConnectionTypeInProcess: {}}
-	for _, account := range []*natsserver.Account{ids.store, ids.clients} {
+	for _, account := range []string{natsAccountStore, natsAccountClients} {
 		pair, err := nkeys.CreateUser()
 		if err != nil {
 			return nil, fmt.Errorf("make NATS identities: %w", err)
@@ -154,17 +213,19 @@ func newIdentities(operator string) (*identities, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make NATS identities: %w", err)
 		}
-		ids.own[account.Name] = pair
-		ids.users = append(ids.users, &natsserver.NkeyUser{Nkey: public, Account: account, AllowedConnectionTypes: inProcess})
+		ids.own[account] = pair
+		ids.gate.users[public] = &gateUser{account: account, inProcess: true}
 	}
-	ids.users = append(ids.users, &natsserver.NkeyUser{
-		Nkey:    operator,
-		Account: ids.clients,
-		Permissions: &natsserver.Permissions{
+	ids.gate.users[operator] = &gateUser{
+		account: natsAccountClients,
+		permissions: &natsserver.Permissions{
 			Publish:   &natsserver.SubjectPermission{Allow: publishable(operatorPublishes)},
 			Subscribe: &natsserver.SubjectPermission{Allow: subscribable(operatorSubscribes)},
 		},
-	})
+	}
+	for _, c := range list {
+		ids.gate.admit(c)
+	}
 	return ids, nil
 }
 

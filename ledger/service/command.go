@@ -1,8 +1,10 @@
 package service
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -50,18 +52,22 @@ func (s *Service) command(r *request) {
 	s.cfg.Writer.Submit(req)
 }
 
-// acceptClock is the one command of the ledger itself.
+// acceptClock is the one command of the ledger itself that is the writer's.
 const acceptClock = "ledger.accept_clock"
 
-// ledgerCommand handles keyledger.cmd._.ledger.<verb>: an operator's word to the writer,
-// which is no event.
+// ledgerCommand handles keyledger.cmd._.<noun>.<verb>: an operator's word to the ledger
+// itself, which is no event.
 func (s *Service) ledgerCommand(r *request, verb string) {
 	if len(r.body) > MaxCommandBytes {
 		r.fail(errTooLarge(len(r.body), MaxCommandBytes))
 		return
 	}
+	if do := s.cfg.Commands[verb]; do != nil {
+		s.run(r, "_", do, func(context.Context) *events.Error { return nil })
+		return
+	}
 	if verb != acceptClock {
-		r.fail(errUnknownVerb("command of the ledger itself", verb, []string{acceptClock}))
+		r.fail(errUnknownVerb("command of the ledger itself", verb, append(slices.Collect(maps.Keys(s.cfg.Commands)), acceptClock)))
 		return
 	}
 	if err := events.DecodeStrict(r.body, &struct{}{}); err != nil {

@@ -50,6 +50,9 @@ type Config struct {
 
 	// Queries is the query table: verb to answer.
 	Queries map[string]QueryFunc
+	// Commands are the commands of the ledger itself that are no events and not the
+	// writer's: verb to what does it.
+	Commands map[string]QueryFunc
 	// WaitFor waits until the views have reached a sequence.
 	WaitFor func(ctx context.Context, sequence uint64) error
 	// EndpointSecret writes a webhook signing secret from 32 random bytes.
@@ -130,6 +133,8 @@ func (s *Service) handler(f func(*request)) micro.HandlerFunc {
 
 // replySafe says whether an answer may be published there: only to an inbox. Anywhere
 // else the answer, sent with keyledger's own rights, could do what the caller may not.
+// Whose inbox it is need not be asked: a caller knows no other's, since they are derived
+// from seeds (client.InboxPrefix) or random.
 func replySafe(reply string) bool {
 	return reply == "" || strings.HasPrefix(reply, "_INBOX.")
 }
