@@ -359,12 +359,14 @@ func (d *dataDir) credentials() ([]*Credential, error) {
 		return nil, fmt.Errorf("read credentials: %w", err)
 	}
 	var file credentialsFile
-	// Another version is said to be that, whatever else it has.
-	if err := json.Unmarshal([]byte(text), &file); err == nil && file.Version != credentialsVersion {
+	if err := json.Unmarshal([]byte(text), &file); err != nil {
+		return nil, fmt.Errorf("read credentials %s: it is not whole JSON; restore it, or move it away and make new ones", path)
+	}
+	if file.Version != credentialsVersion {
 		return nil, fmt.Errorf("read credentials %s: its version is %d, this program knows %d; use the program that wrote it", path, file.Version, credentialsVersion)
 	}
 	file = credentialsFile{}
-	if err := events.DecodeStrict([]byte(text), &file); err != nil {
+	if err := events.DecodeStrict([]byte(text), &file); err != nil { // no member that this program does not know
 		return nil, fmt.Errorf("read credentials %s: %s; restore it, or move it away and make new ones", path, err.Message)
 	}
 	for _, c := range file.Credentials {
