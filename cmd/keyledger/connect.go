@@ -100,8 +100,13 @@ func (a *app) with(cmd *cobra.Command, f func(context.Context, *client.Client) e
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
 	defer cancel()
-	err = f(ctx, client.New(conn))
 	// A subject that may not be used gets no answer, only a word on the connection.
+	conn.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			cancel()
+		}
+	})
+	err = f(ctx, client.New(conn))
 	if last := conn.LastError(); err != nil && errors.Is(last, nats.ErrPermissionViolation) {
 		return fmt.Errorf("these credentials may not do this: %w", last)
 	}

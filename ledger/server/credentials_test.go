@@ -171,6 +171,38 @@ func restart(l *ledgertest.Ledger) {
 	l.Start()
 }
 
+// A query that does more than read has another last word than these, and is denied to
+// readers of all accounts.
+func TestReadersOnlyRead(t *testing.T) {
+	l := opened(t)
+	conn := newHolder(t, "all", server.RoleReader, "").created(l).client(l).Conn()
+	_, err := l.Query(t.Context(), "_", "no.query", nil)
+	var refused *events.Error
+	if !errors.As(err, &refused) {
+		t.Fatal(err)
+	}
+	verbs, _ := refused.Details["verbs"].([]any)
+	if len(verbs) < 20 {
+		t.Fatalf("only %d queries: %v", len(verbs), verbs)
+	}
+	for _, verb := range verbs {
+		reads := false
+		for _, word := range []string{".get", ".list", ".status", ".consistency"} {
+			reads = reads || strings.HasSuffix(verb.(string), word)
+		}
+		if err := conn.Publish(store.SubjectQuery+"_."+verb.(string), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		last := conn.LastError()
+		if denied := last != nil && strings.Contains(last.Error(), verb.(string)); denied == reads {
+			t.Errorf("%s: denied is %v (%v)", verb, denied, last)
+		}
+	}
+}
+
 // A customer reads its account's part of the feed, live and by the one consumer it may
 // have, and nothing else however it asks.
 func TestCustomerReadsItsFeed(t *testing.T) {

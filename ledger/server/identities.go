@@ -2,7 +2,7 @@ package server
 
 import (
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +42,8 @@ const (
 	// operator may listen to all of it; a credential has a part of its own.
 	inboxes   = inboxRoot + ">"
 	inboxRoot = "_INBOX."
+	// subjectCheckpoints is where checkpoints are told as they are signed.
+	subjectCheckpoints = "keyledger.checkpoints.>"
 	// inboxPrefixOwn is where keyledger's own connections get theirs. It is not
 	// under _INBOX, which crosses the wall, so nobody can listen to them.
 	inboxPrefixOwn = "_KEYLEDGER"
@@ -119,7 +121,7 @@ var operatorPublishes = []mayPublish{
 var operatorSubscribes = []maySubscribe{
 	{inboxes, true, "answers, and what its consumers deliver"},
 	{"keyledger.events.>", true, "the feed, live"},
-	{"keyledger.checkpoints.>", true, "signed checkpoints, as they are signed"},
+	{subjectCheckpoints, true, "signed checkpoints, as they are signed"},
 	{store.SubjectReplay + ">", false, "what another client replays"},
 }
 
@@ -127,13 +129,14 @@ var operatorSubscribes = []maySubscribe{
 // crosses the wall where the operator's rows do. In a subject stand
 //
 //	{account}   for the credential's account; for those of all accounts it is *,
-//	{consumer}  for the one consumer it may have, consumerOf its name.
+//	{consumer}  for the one consumer of the feed that it may have (consumerOf),
+//	{events}    for the feed's stream, {feed} for what its subjects begin with.
 //
 // NATS holds a creation's filter and name, which stand in its subject, against its body, so
 // that a customer's consumer has its account's events only, and is nobody else's.
 var (
 	// everyRole may read the newest signed checkpoint: it says nothing of any account.
-	everyRole = []string{"$JS.API.DIRECT.GET.KEYLEDGER_CHECKPOINTS_{partition}.keyledger.checkpoints.{partition}"}
+	everyRole = []string{"$JS.API.DIRECT.GET." + store.StreamCheckpoints(partition) + "." + store.SubjectCheckpoints(partition)}
 
 	rolePublishes = map[string][]string{
 		RoleReader:  {store.SubjectQuery + "{account}.>"},
@@ -142,17 +145,22 @@ var (
 			store.SubjectCommand + "{account}.key.*",
 			store.SubjectCommand + "{account}.endpoint.*",
 			store.SubjectQuery + "{account}.>",
-			"$JS.API.CONSUMER.CREATE.KEYLEDGER_EVENTS_{partition}.{consumer}.keyledger.events.{partition}.{account}.>",
-			"$JS.API.CONSUMER.INFO.KEYLEDGER_EVENTS_{partition}.{consumer}",
-			"$JS.API.CONSUMER.DELETE.KEYLEDGER_EVENTS_{partition}.{consumer}",
-			"$JS.API.CONSUMER.MSG.NEXT.KEYLEDGER_EVENTS_{partition}.{consumer}",
-			"$JS.ACK.KEYLEDGER_EVENTS_{partition}.{consumer}.>",
+			"$JS.API.CONSUMER.CREATE.{events}.{consumer}.{feed}{account}.>",
+			"$JS.API.CONSUMER.INFO.{events}.{consumer}",
+			"$JS.API.CONSUMER.DELETE.{events}.{consumer}",
+			"$JS.API.CONSUMER.MSG.NEXT.{events}.{consumer}",
+			"$JS.ACK.{events}.{consumer}.>",
 		},
+	}
+
+	// roleDenied are queries that are no mere reading: a reader of all starts no work.
+	roleDenied = map[string][]string{
+		RoleReader: {store.SubjectQuery + "*.projection.rebuild", store.SubjectQuery + "*.projection.verify"},
 	}
 
 	// roleSubscribes is beside its own inbox and the checkpoints.
 	roleSubscribes = map[string][]string{
-		RoleCustomer: {"keyledger.events.{partition}.{account}.>"},
+		RoleCustomer: {"{feed}{account}.>"},
 	}
 )
 
@@ -162,19 +170,17 @@ func (c *Credential) permissions() *natsserver.Permissions {
 	if account == "" {
 		account = "*"
 	}
-	fill := strings.NewReplacer("{account}", account, "{consumer}", consumerOf(c.Name), "{partition}", strconv.Itoa(partition))
-	may := func(lists ...[]string) *natsserver.SubjectPermission {
-		allow := &natsserver.SubjectPermission{}
-		for _, list := range lists {
-			for _, subject := range list {
-				allow.Allow = append(allow.Allow, fill.Replace(subject))
-			}
+	fill := strings.NewReplacer("{account}", account, "{consumer}", consumerOf(c.Name),
+		"{events}", store.StreamFeed(partition), "{feed}", store.SubjectFeed(partition))
+	filled := func(lists ...[]string) (subjects []string) {
+		for _, subject := range slices.Concat(lists...) {
+			subjects = append(subjects, fill.Replace(subject))
 		}
-		return allow
+		return subjects
 	}
 	return &natsserver.Permissions{
-		Publish:   may(rolePublishes[c.Role], everyRole),
-		Subscribe: may(roleSubscribes[c.Role], []string{inboxRoot + c.Inbox + ".>", "keyledger.checkpoints.>"}),
+		Publish:   &natsserver.SubjectPermission{Allow: filled(rolePublishes[c.Role], everyRole), Deny: roleDenied[c.Role]},
+		Subscribe: &natsserver.SubjectPermission{Allow: filled(roleSubscribes[c.Role], []string{inboxRoot + c.Inbox + ".>", subjectCheckpoints})},
 	}
 }
 
