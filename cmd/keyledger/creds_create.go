@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
 	"github.com/keyledger/keyledger/ledger/client"
 	"github.com/keyledger/keyledger/ledger/server"
 )
@@ -91,7 +92,7 @@ func (a *app) createCredential(ctx context.Context, c *client.Client, body *newC
 	}
 	return a.show(reply, &out, func(t *table) {
 		out.Credential.rows(t)
-		t.row("inbox prefix", client.InboxPrefix(body.Inbox))
+		t.row("inbox prefix", store.InboxRoot+body.Inbox)
 		if body.out != "" {
 			t.row("seed in", body.out)
 			return
@@ -112,7 +113,7 @@ func (n *newCredential) makeSeed() error {
 	if n.seed, err = pair.Seed(); err != nil {
 		return fmt.Errorf("make a seed: %w", err)
 	}
-	if n.Inbox, err = client.InboxToken(pair.Sign); err != nil {
+	if n.Inbox, err = store.InboxToken(pair.Sign); err != nil {
 		return err
 	}
 	if n.out == "" {
@@ -128,7 +129,7 @@ func (n *newCredential) makeSeed() error {
 // complete adds to the server's answer what it does not know or tell: the inbox prefix, and
 // the seed if it is in no file.
 func (n *newCredential) complete(body []byte) ([]byte, error) {
-	members := map[string]string{"inbox_prefix": client.InboxPrefix(n.Inbox)}
+	members := map[string]string{"inbox_prefix": store.InboxRoot + n.Inbox}
 	if n.out == "" {
 		members["seed"] = string(n.seed)
 	}

@@ -41,8 +41,6 @@ const (
 )
 
 const (
-	// inboxLength is the length of Credential.Inbox in characters: 130 bits of base32.
-	inboxLength = 26
 	// credentialsBytesMax bounds the file: CredentialsMax of the largest take 450 KB.
 	credentialsBytesMax = 1 << 20
 	// credentialsVersion is the version of the file's form.
@@ -63,7 +61,7 @@ type Credential struct {
 	// Inbox is the token behind _INBOX. below which its answers come. Nobody else may know
 	// it, for permissions do not bind reply subjects: whoever knows it can have answers
 	// sent there that its owner did not ask for. It is derived from the seed
-	// (client.InboxPrefix) and stands in no answer.
+	// (store.InboxToken) and stands in no answer.
 	Inbox string `json:"inbox,omitempty"`
 }
 
@@ -75,11 +73,12 @@ type Credential struct {
 // The file is written before the gate changes. If we stop between the two, the next start
 // does what the file says, and nobody had an answer.
 type credentials struct {
-	dir  *dataDir
-	gate *gate
-	now  func() time.Time
-	js   jetstream.JetStream // of the store: for consumers of those who are gone
-	log  *slog.Logger
+	dir    *dataDir
+	gate   *gate
+	actors *actors
+	now    func() time.Time
+	js     jetstream.JetStream // of the store: for consumers of those who are gone
+	log    *slog.Logger
 	// known says whether there is an account, all that was acknowledged included.
 	known func(ctx context.Context, account string) *events.Error
 	end   func() events.Position
@@ -90,9 +89,14 @@ type credentials struct {
 }
 
 // openCredentials makes the keeper of the credentials that the directory has.
-func (s *Server) openCredentials(list []*Credential) {
+func (s *Server) openCredentials(list []*Credential) error {
+	operator, err := s.dir.operatorInbox()
+	if err != nil {
+		return err
+	}
 	s.creds = &credentials{
-		dir: s.dir, gate: s.nats.ids.gate, now: time.Now, js: s.js, log: s.cfg.Logger, list: make(map[string]*Credential),
+		actors: newActors(operator, list),
+		dir:    s.dir, gate: s.nats.ids.gate, now: time.Now, js: s.js, log: s.cfg.Logger, list: make(map[string]*Credential),
 		end: func() events.Position { end := s.tail.End(); return end.Position() },
 		known: func(ctx context.Context, account string) *events.Error {
 			if err := s.waitFor(ctx, s.tail.End().Sequence); err != nil {
@@ -105,6 +109,7 @@ func (s *Server) openCredentials(list []*Credential) {
 	for _, c := range list {
 		s.creds.list[c.Name] = c
 	}
+	return nil
 }
 
 // commands are the commands of the ledger itself that change credentials.
@@ -156,6 +161,7 @@ func (k *credentials) create(ctx context.Context, _ string, body []byte) (any, e
 	}
 	// If we stop here: it may connect after the next start.
 	k.forget(ctx, c.Name) // what a former one of this name may have left
+	k.actors.add(&c)
 	k.gate.admit(&c)
 	return k.shown(&c)
 }
@@ -196,13 +202,13 @@ func (c *Credential) check() *events.Error {
 	case !nkeys.IsValidPublicUserKey(c.PublicKey):
 		return events.Errorf(events.InvalidArgument, "public_key must be a public user nkey: it begins with U")
 	case !validInbox(c.Inbox):
-		return events.Errorf(events.InvalidArgument, "inbox must be %d of a-z 2-7, derived from the seed as the guide says", inboxLength)
+		return events.Errorf(events.InvalidArgument, "inbox must be %d of a-z 2-7, derived from the seed as the guide says", store.InboxLength)
 	}
 	return nil
 }
 
 func validInbox(token string) bool {
-	return len(token) == inboxLength && strings.Trim(token, "abcdefghijklmnopqrstuvwxyz234567") == ""
+	return len(token) == store.InboxLength && strings.Trim(token, "abcdefghijklmnopqrstuvwxyz234567") == ""
 }
 
 // revoke handles keyledger.cmd._.creds.revoke.

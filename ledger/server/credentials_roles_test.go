@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/keyledger/keyledger/events/store"
-	keyledger "github.com/keyledger/keyledger/ledger/client"
 	"github.com/keyledger/keyledger/ledger/service"
 )
 
@@ -18,7 +17,7 @@ import (
 func (r *rig) credential(name, role, account string) (*client, *Credential) {
 	r.t.Helper()
 	pair, public := newUser(r.t)
-	token, err := keyledger.InboxToken(pair.Sign)
+	token, err := store.InboxToken(pair.Sign)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -28,7 +27,7 @@ func (r *rig) credential(name, role, account string) (*client, *Credential) {
 	}
 	r.nats.ids.gate.admit(cred)
 	c := &client{errs: make(chan error, 2000)}
-	c.Conn = r.must(nats.Connect(r.nats.ClientURL(), nats.Nkey(public, pair.Sign), nats.CustomInboxPrefix(keyledger.InboxPrefix(token)),
+	c.Conn = r.must(nats.Connect(r.nats.ClientURL(), nats.Nkey(public, pair.Sign), nats.CustomInboxPrefix(store.InboxRoot+token),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.errs <- err })))
 	return c, cred
 }
@@ -219,8 +218,8 @@ func TestNobodyNamesAnothersInbox(t *testing.T) {
 			}
 		}
 		for _, guess := range []string{
-			"_INBOX.>", "_INBOX.*.>", "_INBOX.*.x", "_INBOX.*.*.*", "_INBOX." + known.PublicKey + ".x", "_INBOX." + strings.ToLower(known.PublicKey)[:inboxLength] + ".x",
-			"_INBOX." + known.Name + ".x", "_INBOX." + known.Inbox[:inboxLength-1] + ".x", "_INBOX." + strings.ToUpper(known.Inbox) + ".x", "_INBOX." + known.Inbox,
+			"_INBOX.>", "_INBOX.*.>", "_INBOX.*.x", "_INBOX.*.*.*", "_INBOX." + known.PublicKey + ".x", "_INBOX." + strings.ToLower(known.PublicKey)[:store.InboxLength] + ".x",
+			"_INBOX." + known.Name + ".x", "_INBOX." + known.Inbox[:store.InboxLength-1] + ".x", "_INBOX." + strings.ToUpper(known.Inbox) + ".x", "_INBOX." + known.Inbox,
 		} {
 			send(guess)
 		}

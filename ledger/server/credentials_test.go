@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,7 +45,7 @@ func newHolder(t *testing.T, name, role, account string) *holder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := client.InboxToken(pair.Sign)
+	token, err := store.InboxToken(pair.Sign)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,6 +201,61 @@ func TestReadersOnlyRead(t *testing.T) {
 		if denied := last != nil && strings.Contains(last.Error(), verb.(string)); denied == reads {
 			t.Errorf("%s: denied is %v (%v)", verb, denied, last)
 		}
+	}
+}
+
+// The log says who gave a command: the operator, or a customer, or that it cannot be told.
+func TestActors(t *testing.T) {
+	l := opened(t)
+	portal := newHolder(t, "portal", server.RoleCustomer, "acme").created(l)
+	newHolder(t, "books", server.RoleReader, "other").created(l)
+	elsewhere, err := nats.NkeyOptionFromSeed(l.Server.OperatorKeyPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	random, err := nats.Connect(l.Server.URL(), elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer random.Close()
+	var want []string
+	create := func(c *client.Client, account, actor string) {
+		t.Helper()
+		if _, err := c.CreateKey(t.Context(), account, ledger.CreateKey{Environment: events.Test, Name: "k"}); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, actor)
+	}
+	create(l.Client, "acme", "operator")
+	create(portal.client(l), "acme", "customer:portal")
+	create(client.New(random), "acme", "unknown")
+	create(client.New(random), "other", "operator") // which has no customer
+	body := []byte(`{"environment":"test","name":"hidden"}`)
+	conn := portal.client(l).Conn()
+	for _, reply := range []string{"", "_INBOX.nobody.x"} {
+		if err := conn.PublishMsg(&nats.Msg{Subject: store.SubjectCommand + "acme.key.create", Reply: reply, Data: body}); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, "unknown")
+	}
+	if err := conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	create(portal.client(l), "acme", "customer:portal")
+	revoke(t, l, "portal", 3)
+	create(client.New(random), "acme", "unknown") // one may still have been on its way
+	var got []string
+	for _, c := range l.Commits() {
+		for _, entry := range c.Entries {
+			if entry.Command == "key.create" {
+				got = append(got, entry.Actor)
+			} else if entry.Actor != "operator" {
+				t.Errorf("%s by %s", entry.Command, entry.Actor)
+			}
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("actors %q, want %q", got, want)
 	}
 }
 

@@ -40,8 +40,7 @@ const (
 
 	// inboxes is where clients get their answers and what their consumers deliver. Only the
 	// operator may listen to all of it; a credential has a part of its own.
-	inboxes   = inboxRoot + ">"
-	inboxRoot = "_INBOX."
+	inboxes = store.InboxRoot + ">"
 	// subjectCheckpoints is where checkpoints are told as they are signed.
 	subjectCheckpoints = "keyledger.checkpoints.>"
 	// inboxPrefixOwn is where keyledger's own connections get theirs. It is not
@@ -180,7 +179,7 @@ func (c *Credential) permissions() *natsserver.Permissions {
 	}
 	return &natsserver.Permissions{
 		Publish:   &natsserver.SubjectPermission{Allow: filled(rolePublishes[c.Role], everyRole), Deny: roleDenied[c.Role]},
-		Subscribe: &natsserver.SubjectPermission{Allow: filled(roleSubscribes[c.Role], []string{inboxRoot + c.Inbox + ".>", subjectCheckpoints})},
+		Subscribe: &natsserver.SubjectPermission{Allow: filled(roleSubscribes[c.Role], []string{store.InboxRoot + c.Inbox + ".>", subjectCheckpoints})},
 	}
 }
 

@@ -106,7 +106,9 @@ func (s *Server) open() (err error) {
 	if s.js, err = jetstream.New(s.store); err != nil {
 		return err
 	}
-	s.openCredentials(list)
+	if err := s.openCredentials(list); err != nil {
+		return err
+	}
 	if err := s.openWeb(); err != nil {
 		return err
 	}
@@ -227,7 +229,7 @@ func (s *Server) start(ctx, failed, following context.Context, group *errgroup.G
 	}
 	svc, err := service.Start(service.Config{
 		Conn: s.public, Writer: s.writer, Version: Version, Logger: s.cfg.Logger, Sealer: s.sealer,
-		Queries: s.queries(), Commands: s.creds.commands(), WaitFor: s.waitFor,
+		Queries: s.queries(), Commands: s.creds.commands(), Actor: s.creds.actors.of, WaitFor: s.waitFor,
 		CheckEndpoint: s.checkEndpoint, EndpointSecret: webhooks.NewSecret,
 	})
 	if err != nil {

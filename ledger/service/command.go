@@ -17,8 +17,17 @@ import (
 	"github.com/keyledger/keyledger/ledger/writer"
 )
 
-// operator is who gives commands, until identities have roles.
+// operator is who gives commands, but for those that customers may give too. Authorize is
+// its word as well: a gateway asks for it.
 const operator = "operator"
+
+// actor is who gave a command. NATS lets nobody but the operator give most of them.
+func (s *Service) actor(r *request, account, verb string) string {
+	if strings.HasPrefix(verb, "key.") || strings.HasPrefix(verb, "endpoint.") {
+		return s.cfg.Actor(account, r.reply)
+	}
+	return operator
+}
 
 var specs = func() map[string]*ledger.Spec {
 	m := map[string]*ledger.Spec{}
@@ -121,7 +130,7 @@ func (s *Service) decodeCommand(r *request) (req *writer.Request, secret newSecr
 	}
 	req = &writer.Request{
 		Account: account, Verb: verb, Spec: spec, Command: cmd,
-		ID: id, Receipt: receipt, Bytes: len(r.body), Actor: operator, Deadline: r.deadline,
+		ID: id, Receipt: receipt, Bytes: len(r.body), Actor: s.actor(r, account, verb), Deadline: r.deadline,
 	}
 	if receipt {
 		req.InputHash = inputHash(r.subject, r.body)
