@@ -26,8 +26,9 @@ func (a *app) connect(cmd *cobra.Command) (*nats.Conn, error) {
 	opts := []nats.Option{
 		nats.Name("keyledger " + cmd.Name()),
 		nats.Timeout(a.timeout),
-		// What goes wrong comes back from the call it belongs to.
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
+		// What goes wrong comes back from the call it belongs to, but for a subject that may
+		// not be used: that gets no answer, only a word on the connection.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { a.noteDenied(err) }),
 	}
 	if a.context != "" {
 		if cmd.Flags().Changed("server") || cmd.Flags().Changed("creds") {
@@ -91,6 +92,25 @@ func connectError(err error, seed string) error {
 	return err
 }
 
+// noteDenied remembers that NATS refused a subject, if that is what err says.
+func (a *app) noteDenied(err error) bool {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return false
+	}
+	a.denied.CompareAndSwap(nil, &err)
+	return true
+}
+
+// explainDenied says of an error that came because NATS refused a subject that it did.
+func (a *app) explainDenied(err error) error {
+	denied := a.denied.Load()
+	var refused *events.Error
+	if err == nil || denied == nil || errors.As(err, &refused) || errors.Is(err, nats.ErrPermissionViolation) {
+		return err
+	}
+	return fmt.Errorf("these credentials may not do this: %w", *denied)
+}
+
 // with runs f with a client on a connection of its own, for as long as --timeout.
 func (a *app) with(cmd *cobra.Command, f func(context.Context, *client.Client) error) error {
 	conn, err := a.connect(cmd)
@@ -100,16 +120,12 @@ func (a *app) with(cmd *cobra.Command, f func(context.Context, *client.Client) e
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
 	defer cancel()
-	// A subject that may not be used gets no answer, only a word on the connection.
 	conn.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-		if errors.Is(err, nats.ErrPermissionViolation) {
+		if a.noteDenied(err) {
 			cancel()
 		}
 	})
-	err = f(ctx, client.New(conn))
-	if last := conn.LastError(); err != nil && errors.Is(last, nats.ErrPermissionViolation) {
-		return fmt.Errorf("these credentials may not do this: %w", last)
-	}
+	err = a.explainDenied(f(ctx, client.New(conn)))
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within %s (--timeout): %w", a.timeout, err)
 	}

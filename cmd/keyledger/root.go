@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,8 @@ type app struct {
 	timeout time.Duration
 
 	started bool // the command line was good and the verb runs
+
+	denied atomic.Pointer[error] // the first subject that NATS refused
 }
 
 const defaultServer = "nats://127.0.0.1:4222"

@@ -130,8 +130,14 @@ func TestCredentialsWork(t *testing.T) {
 	all := newHolder(t, "all", server.RoleReader, "").created(l)
 	gateway := newHolder(t, "gateway", server.RoleGateway, "").created(l)
 	portal := newHolder(t, "portal", server.RoleCustomer, "acme").created(l)
-	for range 2 {
+	for round := range 2 {
 		ctx := t.Context()
+		if round > 0 { // a stop has signed a checkpoint, which everybody may read
+			m, err := gateway.client(l).Conn().RequestWithContext(ctx, "$JS.API.DIRECT.GET.KEYLEDGER_CHECKPOINTS_0.keyledger.checkpoints.0", nil)
+			if err != nil || !strings.HasPrefix(string(m.Data), "keyledger/") {
+				t.Errorf("the newest checkpoint: %v, %v", m, err)
+			}
+		}
 		if _, err := books.client(l).Query(ctx, "acme", "statement.list", map[string]string{"environment": events.Test}, client.Strict()); err != nil {
 			t.Error(err)
 		}
