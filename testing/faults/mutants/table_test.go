@@ -206,4 +206,5 @@ var table = []mutant{
 	{"a customer's consumer of any account", "TestRolesMayDoTheirOwnOnly", serverTests, []edit{{"ledger/server/identities.go", "{consumer}.{feed}{account}.>", "{consumer}.>"}}},
 	{"a reader that starts work", "TestReadersOnlyRead", serverTests, []edit{{"ledger/server/identities.go", "Deny: roleDenied[c.Role]", "Deny: roleDenied[\"\"]"}}},
 	{"take who hides for the operator", "TestActors", serverTests, []edit{{"ledger/server/credentials_actor.go", "return actorUnknown", "return actorOperator"}}},
+	{"give rights without the gate's lock", "TestGateHoldsItsLock", serverTests, []edit{{gate, "	defer g.mu.RUnlock()\n	user := g.users[opts.Nkey]\n", "	user := g.users[opts.Nkey]\n	g.mu.RUnlock()\n"}}},
 }
