@@ -26,8 +26,9 @@ func (a *app) connect(cmd *cobra.Command) (*nats.Conn, error) {
 	opts := []nats.Option{
 		nats.Name("keyledger " + cmd.Name()),
 		nats.Timeout(a.timeout),
-		// What goes wrong comes back from the call it belongs to.
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
+		// What goes wrong comes back from the call it belongs to, but for a subject that may
+		// not be used: that gets no answer, only a word on the connection.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { a.noteDenied(err) }),
 	}
 	if a.context != "" {
 		if cmd.Flags().Changed("server") || cmd.Flags().Changed("creds") {
@@ -44,11 +45,11 @@ func (a *app) connect(cmd *cobra.Command) (*nats.Conn, error) {
 		return nil, err
 	}
 	if seed != "" {
-		identity, err := nats.NkeyOptionFromSeed(seed)
+		identity, err := client.Credentials(seed)
 		if err != nil {
 			return nil, fmt.Errorf("read credentials %s: %w; it must be a file with an nkey seed, such as %s in the server's data directory", seed, err, operatorSeed)
 		}
-		opts = append(opts, identity)
+		opts = append(opts, identity...)
 	}
 	conn, err := nats.Connect(a.server, opts...)
 	if err != nil {
@@ -61,7 +62,7 @@ func (a *app) connect(cmd *cobra.Command) (*nats.Conn, error) {
 func (a *app) seedFile() (string, error) {
 	if a.creds != "" {
 		if _, err := os.Stat(a.creds); err != nil {
-			return "", fmt.Errorf("read credentials: %w; give --creds the operator's seed, %s in the server's data directory", err, operatorSeed)
+			return "", fmt.Errorf("read credentials: %w; give --creds the operator's seed, %s in the server's data directory, or that of a credential (keyledger creds create)", err, operatorSeed)
 		}
 		return a.creds, nil
 	}
@@ -86,9 +87,28 @@ func connectError(err error, seed string) error {
 	case errors.Is(err, nats.ErrAuthorization) && seed == "":
 		return fmt.Errorf("%w: it wants credentials; give --creds FILE (the operator's is %s in the server's data directory)", err, operatorSeed)
 	case errors.Is(err, nats.ErrAuthorization):
-		return fmt.Errorf("%w: it does not know the identity in %s; is that the %s of this server's data directory?", err, seed, operatorSeed)
+		return fmt.Errorf("%w: it does not know the identity in %s; is that the %s of this server's data directory, or a credential that was not revoked (keyledger creds list)?", err, seed, operatorSeed)
 	}
 	return err
+}
+
+// noteDenied remembers that NATS refused a subject, if that is what err says.
+func (a *app) noteDenied(err error) bool {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return false
+	}
+	a.denied.CompareAndSwap(nil, &err)
+	return true
+}
+
+// explainDenied says of an error that came because NATS refused a subject that it did.
+func (a *app) explainDenied(err error) error {
+	denied := a.denied.Load()
+	var refused *events.Error
+	if err == nil || denied == nil || errors.As(err, &refused) || errors.Is(err, nats.ErrPermissionViolation) {
+		return err
+	}
+	return fmt.Errorf("these credentials may not do this: %w", *denied)
 }
 
 // with runs f with a client on a connection of its own, for as long as --timeout.
@@ -100,11 +120,12 @@ func (a *app) with(cmd *cobra.Command, f func(context.Context, *client.Client) e
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
 	defer cancel()
-	err = f(ctx, client.New(conn))
-	// A subject that may not be used gets no answer, only a word on the connection.
-	if last := conn.LastError(); err != nil && errors.Is(last, nats.ErrPermissionViolation) {
-		return fmt.Errorf("these credentials may not do this: %w", last)
-	}
+	conn.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if a.noteDenied(err) {
+			cancel()
+		}
+	})
+	err = a.explainDenied(f(ctx, client.New(conn)))
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within %s (--timeout): %w", a.timeout, err)
 	}

@@ -70,6 +70,7 @@ func (a *app) exit(cmd *cobra.Command, args []string, err error) int {
 	case errors.Is(err, errTold):
 		return exitFailed
 	}
+	err = a.explainDenied(err)
 	var usage *usageError
 	wrong := !a.started || errors.As(err, &usage)
 	if errors.Is(err, context.Canceled) {
@@ -122,6 +123,8 @@ func describe(err error, usage bool) *events.Error {
 		out.Code = codeLogDamaged
 	case errors.Is(err, errInterrupted):
 		out.Code = codeInterrupted
+	case errors.Is(err, nats.ErrPermissionViolation):
+		out.Code = events.PermissionDenied
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers),
 		errors.Is(err, context.DeadlineExceeded):
 		out.Code = events.Unavailable

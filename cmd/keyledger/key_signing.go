@@ -76,11 +76,11 @@ func writeNewFile(path string, b []byte) error {
 		return fmt.Errorf("%s is there already and stays as it is; give --out another name", path)
 	}
 	if err != nil {
-		return fmt.Errorf("write the private half: %w", err)
+		return fmt.Errorf("write --out: %w", err)
 	}
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write the private half: %w", errors.Join(err, os.Remove(path)))
+		return fmt.Errorf("write --out: %w", errors.Join(err, os.Remove(path)))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,8 @@ type app struct {
 	timeout time.Duration
 
 	started bool // the command line was good and the verb runs
+
+	denied atomic.Pointer[error] // the first subject that NATS refused
 }
 
 const defaultServer = "nats://127.0.0.1:4222"
@@ -67,7 +70,8 @@ standard error: {"error":{"code":"…","message":"…"}}.`,
 	root.AddCommand(
 		serveCommand(a), demoCommand(a),
 		accountCommand(a), keyCommand(a), creditsCommand(a), holdCommand(a), authorizeCommand(a), accessCommand(a),
-		webhookCommand(a), auditCommand(a), usageCommand(a), exportCommand(a), restoreCommand(a), projectionsCommand(a), statusCommand(a), clockCommand(a), benchCommand(a),
+		webhookCommand(a), auditCommand(a), usageCommand(a), exportCommand(a), restoreCommand(a), projectionsCommand(a), statusCommand(a), clockCommand(a), credsCommand(a),
+		benchCommand(a),
 	)
 	return root
 }

@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve":          cmdServe,
 			"shutdown":       cmdShutdown,
+			"crash":          cmdCrash,
 			"exits":          cmdExits,
 			"capture":        cmdCapture,
 			"save":           cmdSave,
@@ -135,6 +136,21 @@ func cmdShutdown(ts *testscript.TestScript, neg bool, args []string) {
 	if len(more) > 0 {
 		ts.Fatalf("serve printed more than its ready line: %s", more)
 	}
+}
+
+// crash DIR ends the server on DIR as kill -9 does.
+func cmdCrash(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: crash DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	p := worldOf(ts).servers[dir]
+	if p == nil {
+		ts.Fatalf("no server on %s", dir)
+	}
+	ts.Check(p.cmd.Process.Kill())
+	_ = p.cmd.Wait() // "signal: killed"
+	delete(worldOf(ts).servers, dir)
 }
 
 // exits CODE COMMAND... runs a command that must end with this exit code.

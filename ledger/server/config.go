@@ -16,9 +16,10 @@ const Version = "0.1.0"
 // zero value of a member means its default.
 type Config struct {
 	// DataDir holds everything: the log and its derived streams under nats/, the
-	// operator's credential operator.nk, the seal key seal.key, the key that signs
-	// checkpoints checkpoint.key, the ledger's id ledger.id, the head witness, checkpoints of
-	// the views under views/. One keyledger at a time. Default ./data.
+	// operator's credential operator.nk, the other ones credentials.json, the seal key
+	// seal.key, the key that signs checkpoints checkpoint.key, the ledger's id ledger.id, the
+	// head witness, checkpoints of the views under views/. One keyledger at a time. Default
+	// ./data.
 	DataDir string
 
 	// LogBytesMax is the byte limit of the log. Near it commands are refused with

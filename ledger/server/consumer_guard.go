@@ -11,6 +11,8 @@ import (
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/keyledger/keyledger/events/store"
 )
 
 const (
@@ -108,7 +110,7 @@ func checkConsumer(body []byte) ([]byte, error) {
 }
 
 // isInbox reports whether subject is one that clients get their answers on.
-func isInbox(subject string) bool { return strings.HasPrefix(subject, "_INBOX.") }
+func isInbox(subject string) bool { return strings.HasPrefix(subject, store.InboxRoot) }
 
 // apiRefusal is a refusal in JetStream's terms.
 type apiRefusal struct {

@@ -26,6 +26,8 @@ const (
 	fileOperator = "operator.nk"
 	// fileSealKey holds the sealing key, mode 0600: 32 bytes, written as base64.
 	fileSealKey = "seal.key"
+	// fileCredentials holds who may connect besides the operator, mode 0600: JSON.
+	fileCredentials = "credentials.json"
 	// dirNATS is the NATS store directory: the log and all that is derived from it.
 	dirNATS = "nats"
 	// dirArchive is where the archive keeps its segments, which are made again from the log.
@@ -117,6 +119,9 @@ func (d *dataDir) webhooksDir() string { return filepath.Join(d.path, store.DirW
 // operatorKeyPath is where the operator's credential lies, for the CLI on the same
 // machine (nats.NkeyOptionFromSeed reads it).
 func (d *dataDir) operatorKeyPath() string { return filepath.Join(d.path, fileOperator) }
+
+// credentialsPath is where the credentials are.
+func (d *dataDir) credentialsPath() string { return filepath.Join(d.path, fileCredentials) }
 
 // operatorKey is the operator's public user nkey ("U…"), whose seed lies in
 // operator.nk. The first start makes it; the seed itself never leaves the file.
@@ -245,6 +250,11 @@ func parseSealKey(text string) ([sealKeyBytes]byte, error) {
 // readSecret is the trimmed text of a secret file. A file that anyone but its owner
 // can touch is refused; fs.ErrNotExist means there is none.
 func readSecret(path string) (string, error) {
+	return readPrivate(path, 4096) // a seed has 58 bytes, a key 44
+}
+
+// readPrivate is readSecret for files of another size, in bytes.
+func readPrivate(path string, sizeMax int64) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -260,9 +270,8 @@ func readSecret(path string) (string, error) {
 	if mode := info.Mode().Perm(); mode&^modeSecret != 0 {
 		return "", fmt.Errorf("%s has mode %#o, which lets others than its owner at it: chmod 600 it, and if others may have read it, replace it", path, mode)
 	}
-	const sizeMax = 4096 // bytes; a seed has 58, a key 44
 	if info.Size() > sizeMax {
-		return "", fmt.Errorf("%s has %d bytes, too many for a key", path, info.Size())
+		return "", fmt.Errorf("%s has %d bytes, too many: at most %d are its own", path, info.Size(), sizeMax)
 	}
 	text := make([]byte, info.Size())
 	if _, err := f.ReadAt(text, 0); err != nil && info.Size() > 0 {
@@ -271,12 +280,13 @@ func readSecret(path string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// writeSecret writes a new file of mode 0600, whole or not at all, and durable when
-// it returns. The directory's lock is held, so nobody else writes it.
+// writeSecret writes a file of mode 0600, whole or not at all, and durable when it
+// returns; it takes the place of one that is there. The directory's lock is held, so nobody
+// else writes it.
 func writeSecret(path, text string) error {
 	tmp := path + ".tmp"
 	// A former start may have stopped between here and the rename. What it left was
-	// never used: the final name did not exist.
+	// never used: it did not have the final name.
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -284,7 +294,7 @@ func writeSecret(path, text string) error {
 	if err != nil {
 		return err
 	}
-	// If we stop here: an empty temporary file, removed at the next start.
+	// If we stop here: an empty temporary file, removed by the next write.
 	if _, err := f.WriteString(text + "\n"); err != nil {
 		return errors.Join(err, f.Close(), os.Remove(tmp))
 	}

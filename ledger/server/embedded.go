@@ -44,6 +44,8 @@ type natsOptions struct {
 	Listen string
 	// Operator is the operator's public user nkey ("U…").
 	Operator string
+	// Credentials are who else may connect.
+	Credentials []*Credential
 	// Insecure allows to listen beyond loopback. The protocol is not encrypted, so
 	// whoever is on the way can read commands with the secrets in them.
 	Insecure bool
@@ -79,6 +81,7 @@ func startNATS(opts natsOptions) (*embeddedNATS, error) {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
 	e := &embeddedNATS{server: server, ids: ids, log: opts.Logger}
+	ids.gate.server = server
 	if err := e.start(opts); err != nil {
 		e.Close()
 		return nil, fmt.Errorf("start NATS: %w", err)
@@ -233,7 +236,7 @@ func natsSettings(opts natsOptions) (*natsserver.Options, *identities, error) {
 	if err := checkHost(host, opts.Insecure); err != nil {
 		return nil, nil, err
 	}
-	ids, err := newIdentities(opts.Operator)
+	ids, err := newIdentities(opts.Operator, opts.Credentials)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -253,7 +256,9 @@ func natsSettings(opts natsOptions) (*natsserver.Options, *identities, error) {
 		NoLog:      true, // no logger of its own: ours is set before Start
 
 		Accounts: []*natsserver.Account{ids.store, ids.clients},
-		Nkeys:    ids.users,
+		// The gate knows everybody. NATS gives each connection a nonce to sign for it.
+		CustomClientAuthentication: ids.gate,
+		AlwaysEnableNonce:          true,
 
 		JetStream:              true,
 		DisableJetStreamBanner: true,

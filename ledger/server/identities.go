@@ -2,9 +2,10 @@ package server
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/nats-io/jwt/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
@@ -37,8 +38,11 @@ const (
 	natsAccountStore   = "KEYLEDGER_STORE"   // also the folder of the streams: for ever
 	natsAccountClients = "KEYLEDGER_CLIENTS" // holds nothing: may change
 
-	// inboxes is where clients get their answers and what their consumers deliver.
-	inboxes = "_INBOX.>"
+	// inboxes is where clients get their answers and what their consumers deliver. Only the
+	// operator may listen to all of it; a credential has a part of its own.
+	inboxes = store.InboxRoot + ">"
+	// subjectCheckpoints is where checkpoints are told as they are signed.
+	subjectCheckpoints = "keyledger.checkpoints.>"
 	// inboxPrefixOwn is where keyledger's own connections get theirs. It is not
 	// under _INBOX, which crosses the wall, so nobody can listen to them.
 	inboxPrefixOwn = "_KEYLEDGER"
@@ -116,36 +120,96 @@ var operatorPublishes = []mayPublish{
 var operatorSubscribes = []maySubscribe{
 	{inboxes, true, "answers, and what its consumers deliver"},
 	{"keyledger.events.>", true, "the feed, live"},
-	{"keyledger.checkpoints.>", true, "signed checkpoints, as they are signed"},
+	{subjectCheckpoints, true, "signed checkpoints, as they are signed"},
 	{store.SubjectReplay + ">", false, "what another client replays"},
 }
 
-// identities are the users of one embedded server and the two accounts they are in.
+// What credentials (credentials.go) may do. All of it is allowed to the operator too, so it
+// crosses the wall where the operator's rows do. In a subject stand
+//
+//	{account}   for the credential's account; for those of all accounts it is *,
+//	{consumer}  for the one consumer of the feed that it may have (consumerOf),
+//	{events}    for the feed's stream, {feed} for what its subjects begin with.
+//
+// NATS holds a creation's filter and name, which stand in its subject, against its body, so
+// that a customer's consumer has its account's events only, and is nobody else's.
+var (
+	// everyRole may read the newest signed checkpoint: it says nothing of any account.
+	everyRole = []string{"$JS.API.DIRECT.GET." + store.StreamCheckpoints(partition) + "." + store.SubjectCheckpoints(partition)}
+
+	rolePublishes = map[string][]string{
+		RoleReader:  {store.SubjectQuery + "{account}.>"},
+		RoleGateway: {store.SubjectAuthorize},
+		RoleCustomer: {
+			store.SubjectCommand + "{account}.key.*",
+			store.SubjectCommand + "{account}.endpoint.*",
+			store.SubjectQuery + "{account}.>",
+			"$JS.API.CONSUMER.CREATE.{events}.{consumer}.{feed}{account}.>",
+			"$JS.API.CONSUMER.INFO.{events}.{consumer}",
+			"$JS.API.CONSUMER.DELETE.{events}.{consumer}",
+			"$JS.API.CONSUMER.MSG.NEXT.{events}.{consumer}",
+			"$JS.ACK.{events}.{consumer}.>",
+		},
+	}
+
+	// roleDenied are queries that are no mere reading: a reader of all starts no work.
+	roleDenied = map[string][]string{
+		RoleReader: {store.SubjectQuery + "*.projection.rebuild", store.SubjectQuery + "*.projection.verify"},
+	}
+
+	// roleSubscribes is beside its own inbox and the checkpoints.
+	roleSubscribes = map[string][]string{
+		RoleCustomer: {"{feed}{account}.>"},
+	}
+)
+
+// permissions is what a credential may do.
+func (c *Credential) permissions() *natsserver.Permissions {
+	account := c.Account
+	if account == "" {
+		account = "*"
+	}
+	fill := strings.NewReplacer("{account}", account, "{consumer}", consumerOf(c.Name),
+		"{events}", store.StreamFeed(partition), "{feed}", store.SubjectFeed(partition))
+	filled := func(lists ...[]string) (subjects []string) {
+		for _, subject := range slices.Concat(lists...) {
+			subjects = append(subjects, fill.Replace(subject))
+		}
+		return subjects
+	}
+	return &natsserver.Permissions{
+		Publish:   &natsserver.SubjectPermission{Allow: filled(rolePublishes[c.Role], everyRole), Deny: roleDenied[c.Role]},
+		Subscribe: &natsserver.SubjectPermission{Allow: filled(roleSubscribes[c.Role], []string{store.InboxRoot + c.Inbox + ".>", subjectCheckpoints})},
+	}
+}
+
+// identities are the two accounts of one embedded server, who is let into them, and the keys
+// of keyledger's own connections.
 type identities struct {
 	store, clients *natsserver.Account
-	users          []*natsserver.NkeyUser
+	gate           *gate
 	own            map[string]nkeys.KeyPair // by account; made for this process, in memory only
 }
 
-// newIdentities makes keyledger's own two users, one an account, and the operator,
-// whose public user nkey is given.
+// newIdentities makes keyledger's own two users, one an account, the operator, whose
+// public user nkey is given, and those of the credentials there are.
 //
 // keyledger's own may do everything in its account, but only over a connection made
 // inside the process: its seed is useless on the network even if it leaked.
-func newIdentities(operator string) (*identities, error) {
+func newIdentities(operator string, list []*Credential) (*identities, error) {
 	if !nkeys.IsValidPublicUserKey(operator) {
 		return nil, fmt.Errorf("make NATS identities: %q is not a public user nkey", operator)
 	}
 	ids := &identities{
 		store:   natsserver.NewAccount(natsAccountStore),
 		clients: natsserver.NewAccount(natsAccountClients),
+		gate:    &gate{users: make(map[string]*gateUser)},
 		own:     make(map[string]nkeys.KeyPair),
 	}
 	if err := ids.buildWall(); err != nil {
 		return nil, fmt.Errorf("make NATS identities: %w", err)
 	}
-	inProcess := map[string]struct{}{jwt.ConnectionTypeInProcess: {}}
-	for _, account := range []*natsserver.Account{ids.store, ids.clients} {
+	for _, account := range []string{natsAccountStore, natsAccountClients} {
 		pair, err := nkeys.CreateUser()
 		if err != nil {
 			return nil, fmt.Errorf("make NATS identities: %w", err)
@@ -154,17 +218,19 @@ func newIdentities(operator string) (*identities, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make NATS identities: %w", err)
 		}
-		ids.own[account.Name] = pair
-		ids.users = append(ids.users, &natsserver.NkeyUser{Nkey: public, Account: account, AllowedConnectionTypes: inProcess})
+		ids.own[account] = pair
+		ids.gate.users[public] = &gateUser{account: account, inProcess: true}
 	}
-	ids.users = append(ids.users, &natsserver.NkeyUser{
-		Nkey:    operator,
-		Account: ids.clients,
-		Permissions: &natsserver.Permissions{
+	ids.gate.users[operator] = &gateUser{
+		account: natsAccountClients,
+		permissions: &natsserver.Permissions{
 			Publish:   &natsserver.SubjectPermission{Allow: publishable(operatorPublishes)},
 			Subscribe: &natsserver.SubjectPermission{Allow: subscribable(operatorSubscribes)},
 		},
-	})
+	}
+	for _, c := range list {
+		ids.gate.admit(c)
+	}
 	return ids, nil
 }
 

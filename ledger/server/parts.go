@@ -212,7 +212,7 @@ func (s *Server) queries() map[string]service.QueryFunc {
 
 // otherQueries are those that no view answers.
 func (s *Server) otherQueries() map[string]service.QueryFunc {
-	table := map[string]service.QueryFunc{"ledger.status": s.status, "access.list": s.parts.access.List, "statement.list": s.parts.archive.Statement, "usage.get": s.getUsage}
+	table := map[string]service.QueryFunc{"ledger.status": s.status, "creds.list": s.creds.page, "access.list": s.parts.access.List, "statement.list": s.parts.archive.Statement, "usage.get": s.getUsage}
 	maps.Copy(table, s.checkpointQueries())
 	checks := append([]projections.Check{projections.FeedCheck(s.js, s.tail, partition)}, s.parts.kv.Checks()...)
 	for verb, answer := range s.parts.views.Operator(s.followed, checks...) {

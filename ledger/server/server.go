@@ -44,6 +44,7 @@ type Server struct {
 	public        *nats.Conn // the clients' side
 	js            jetstream.JetStream
 	sealer        *events.Sealer
+	creds         *credentials
 	checkpointKey *proof.Key // nil when verifying a directory without
 	writer        *writer.Writer
 	tail          *store.Tail
@@ -85,8 +86,12 @@ func (s *Server) open() (err error) {
 	if err := s.dir.checkFiles(); err != nil {
 		return err
 	}
+	list, err := s.dir.credentials()
+	if err != nil {
+		return err
+	}
 	s.nats, err = startNATS(natsOptions{
-		StoreDir: s.dir.natsDir(), Listen: s.cfg.Listen, Operator: operator,
+		StoreDir: s.dir.natsDir(), Listen: s.cfg.Listen, Operator: operator, Credentials: list,
 		Insecure: s.cfg.Insecure, LazySync: s.cfg.UnsafeLazySync, Logger: s.cfg.Logger,
 	})
 	if err != nil {
@@ -99,6 +104,9 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	if s.js, err = jetstream.New(s.store); err != nil {
+		return err
+	}
+	if err := s.openCredentials(list); err != nil {
 		return err
 	}
 	if err := s.openWeb(); err != nil {
@@ -221,7 +229,7 @@ func (s *Server) start(ctx, failed, following context.Context, group *errgroup.G
 	}
 	svc, err := service.Start(service.Config{
 		Conn: s.public, Writer: s.writer, Version: Version, Logger: s.cfg.Logger, Sealer: s.sealer,
-		Queries: s.queries(), WaitFor: s.waitFor,
+		Queries: s.queries(), Commands: s.creds.commands(), Actor: s.creds.actors.of, WaitFor: s.waitFor,
 		CheckEndpoint: s.checkEndpoint, EndpointSecret: webhooks.NewSecret,
 	})
 	if err != nil {
@@ -275,6 +283,9 @@ func (s *Server) Close() error {
 		if closeErr := s.web.Close(); !errors.Is(closeErr, net.ErrClosed) {
 			err = errors.Join(err, closeErr)
 		}
+	}
+	if s.creds != nil {
+		s.creds.Close()
 	}
 	if s.dir != nil {
 		err = errors.Join(err, s.dir.Close())

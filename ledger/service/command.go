@@ -1,8 +1,10 @@
 package service
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -15,8 +17,17 @@ import (
 	"github.com/keyledger/keyledger/ledger/writer"
 )
 
-// operator is who gives commands, until identities have roles.
+// operator is who gives commands, but for those that customers may give too. Authorize is
+// its word as well: a gateway asks for it.
 const operator = "operator"
+
+// actor is who gave a command. NATS lets nobody but the operator give most of them.
+func (s *Service) actor(r *request, account, verb string) string {
+	if strings.HasPrefix(verb, "key.") || strings.HasPrefix(verb, "endpoint.") {
+		return s.cfg.Actor(account, r.reply)
+	}
+	return operator
+}
 
 var specs = func() map[string]*ledger.Spec {
 	m := map[string]*ledger.Spec{}
@@ -50,18 +61,22 @@ func (s *Service) command(r *request) {
 	s.cfg.Writer.Submit(req)
 }
 
-// acceptClock is the one command of the ledger itself.
+// acceptClock is the one command of the ledger itself that is the writer's.
 const acceptClock = "ledger.accept_clock"
 
-// ledgerCommand handles keyledger.cmd._.ledger.<verb>: an operator's word to the writer,
-// which is no event.
+// ledgerCommand handles keyledger.cmd._.<noun>.<verb>: an operator's word to the ledger
+// itself, which is no event.
 func (s *Service) ledgerCommand(r *request, verb string) {
 	if len(r.body) > MaxCommandBytes {
 		r.fail(errTooLarge(len(r.body), MaxCommandBytes))
 		return
 	}
+	if do := s.cfg.Commands[verb]; do != nil {
+		s.run(r, "_", do, func(context.Context) *events.Error { return nil })
+		return
+	}
 	if verb != acceptClock {
-		r.fail(errUnknownVerb("command of the ledger itself", verb, []string{acceptClock}))
+		r.fail(errUnknownVerb("command of the ledger itself", verb, append(slices.Collect(maps.Keys(s.cfg.Commands)), acceptClock)))
 		return
 	}
 	if err := events.DecodeStrict(r.body, &struct{}{}); err != nil {
@@ -115,7 +130,7 @@ func (s *Service) decodeCommand(r *request) (req *writer.Request, secret newSecr
 	}
 	req = &writer.Request{
 		Account: account, Verb: verb, Spec: spec, Command: cmd,
-		ID: id, Receipt: receipt, Bytes: len(r.body), Actor: operator, Deadline: r.deadline,
+		ID: id, Receipt: receipt, Bytes: len(r.body), Actor: s.actor(r, account, verb), Deadline: r.deadline,
 	}
 	if receipt {
 		req.InputHash = inputHash(r.subject, r.body)

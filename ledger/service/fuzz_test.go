@@ -23,7 +23,7 @@ func fuzzed(f *testing.F) *Service {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return &Service{cfg: Config{Sealer: sealer, EndpointSecret: webhooks.NewSecret, CheckEndpoint: func(url string, headers map[string]string) error {
+	return &Service{cfg: Config{Sealer: sealer, Actor: func(string, string) string { return operator }, EndpointSecret: webhooks.NewSecret, CheckEndpoint: func(url string, headers map[string]string) error {
 		if _, err := guard.CheckURL(url, false); err != nil {
 			return err
 		}

@@ -23,6 +23,11 @@ func (s *Service) query(r *request) {
 		r.fail(err)
 		return
 	}
+	s.run(r, account, answer, func(ctx context.Context) *events.Error { return s.await(ctx, r) })
+}
+
+// run answers a request on a goroutine of its own, once what it waits for is there.
+func (s *Service) run(r *request, account string, answer QueryFunc, await func(context.Context) *events.Error) {
 	if !s.queries.TryAcquire(1) {
 		r.fail(events.Errorf(events.Unavailable, "too many queries are running; try again"))
 		return
@@ -31,7 +36,7 @@ func (s *Service) query(r *request) {
 		defer s.queries.Release(1)
 		ctx, cancel := context.WithDeadline(context.Background(), r.deadline)
 		defer cancel()
-		if err := s.await(ctx, r); err != nil {
+		if err := await(ctx); err != nil {
 			r.fail(err)
 			return
 		}

@@ -50,6 +50,12 @@ type Config struct {
 
 	// Queries is the query table: verb to answer.
 	Queries map[string]QueryFunc
+	// Commands are the commands of the ledger itself that are no events and not the
+	// writer's: verb to what does it.
+	Commands map[string]QueryFunc
+	// Actor says who gave a command of the verbs that customers may give too: "customer:" and
+	// a credential's name, "operator", or "unknown".
+	Actor func(account, reply string) string
 	// WaitFor waits until the views have reached a sequence.
 	WaitFor func(ctx context.Context, sequence uint64) error
 	// EndpointSecret writes a webhook signing secret from 32 random bytes.
@@ -130,8 +136,10 @@ func (s *Service) handler(f func(*request)) micro.HandlerFunc {
 
 // replySafe says whether an answer may be published there: only to an inbox. Anywhere
 // else the answer, sent with keyledger's own rights, could do what the caller may not.
+// Whose inbox it is need not be asked: a caller knows no other's, since they are derived
+// from seeds (store.InboxToken) or random.
 func replySafe(reply string) bool {
-	return reply == "" || strings.HasPrefix(reply, "_INBOX.")
+	return reply == "" || strings.HasPrefix(reply, store.InboxRoot)
 }
 
 // commandID reads the caller's id, or makes one.

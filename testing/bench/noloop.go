@@ -78,6 +78,7 @@ func serveCommands(conn *nats.Conn, w *writer.Writer, logger *slog.Logger) error
 	_, err = service.Start(service.Config{
 		Conn: conn, Writer: w, Version: "0.0.0", Logger: logger, Sealer: sealer,
 		Queries:        map[string]service.QueryFunc{},
+		Actor:          func(string, string) string { return "operator" },
 		WaitFor:        func(context.Context, uint64) error { return nil },
 		EndpointSecret: func([32]byte) string { return "" },
 		CheckEndpoint:  func(string, map[string]string) error { return fmt.Errorf("no webhooks here") },

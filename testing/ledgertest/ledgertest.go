@@ -80,11 +80,11 @@ func (l *Ledger) Start() {
 // Connect opens a connection as the operator, which is closed with the test.
 func (l *Ledger) Connect() *nats.Conn {
 	l.t.Helper()
-	seed, err := nats.NkeyOptionFromSeed(l.Server.OperatorKeyPath())
+	operator, err := client.Credentials(l.Server.OperatorKeyPath())
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	conn, err := nats.Connect(l.Server.URL(), seed)
+	conn, err := nats.Connect(l.Server.URL(), operator...)
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ const (
 	writerTests = "./ledger/writer"
 	storeTests  = "./events/store"
 	serverTests = "./ledger/server"
+	gate        = "ledger/server/credentials_gate.go"
 	faultTests  = "./testing/faults"
 
 	archiveTests = "./projections/archive"
@@ -196,4 +197,14 @@ var table = []mutant{
 	{"keep webhooks' directory of another log", "TestDirectoryThatIsNotUsed", hookTests, []edit{{"webhooks/recall.go", "if at != saved.at {", "if false {"}}},
 	{"remember an event whose handling failed", "TestGuardRemembersWhatWasHandled", verifyTests, []edit{{"webhooks/verify/guard.go", "done = err == nil", "done = true"}}},
 	{"remember every event", "TestGuardRemembersWhatWasHandled", verifyTests, []edit{{"webhooks/verify/guard.go", "if len(g.ring) < g.size {", "if true {"}}},
+	{"let anybody in who knows a name", "TestAnonymousAndUnknownAreRefused", serverTests, []edit{{gate, "return err == nil && key.Verify(nonce, raw) == nil", "return err == nil && (key.Verify(nonce, raw) == nil || len(raw) > 0)"}}},
+	{"let keyledger's own keys in from outside", "TestAnonymousAndUnknownAreRefused", serverTests, []edit{{gate, "addr.Network() == \"pipe\"", "true"}}},
+	{"leave the connections of a revoked credential", "TestRevokedConnectionsEnd", serverTests, []edit{{gate, "_ = g.server.DisconnectClientByID(conn.Cid)", "_ = conn.Cid"}}},
+	{"leave connections open beyond their time", "TestCredentialExpires", serverTests, []edit{{gate, ", ConnectionDeadline: user.until})", "})"}}},
+	{"let in whom the disk does not know", "TestCredentialsThatCannotBeWritten", serverTests, []edit{{"ledger/server/credentials.go", "err := k.dir.writeCredentials(sortedCredentials(next))", "err := error(nil)"}}},
+	{"one inbox for all", "TestRolesMayDoTheirOwnOnly", serverTests, []edit{{"ledger/server/identities.go", "store.InboxRoot + c.Inbox + \".>\"", "inboxes"}}},
+	{"a customer's consumer of any account", "TestRolesMayDoTheirOwnOnly", serverTests, []edit{{"ledger/server/identities.go", "{consumer}.{feed}{account}.>", "{consumer}.>"}}},
+	{"a reader that starts work", "TestReadersOnlyRead", serverTests, []edit{{"ledger/server/identities.go", "Deny: roleDenied[c.Role]", "Deny: roleDenied[\"\"]"}}},
+	{"take who hides for the operator", "TestActors", serverTests, []edit{{"ledger/server/credentials_actor.go", "return actorUnknown", "return actorOperator"}}},
+	{"give rights without the gate's lock", "TestGateHoldsItsLock", serverTests, []edit{{gate, "	defer g.mu.RUnlock()\n	user := g.users[opts.Nkey]\n", "	user := g.users[opts.Nkey]\n	g.mu.RUnlock()\n"}}},
 }
