@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
+	"github.com/keyledger/keyledger/events/store/proof"
 	"github.com/keyledger/keyledger/ledger/server"
 )
 
@@ -28,14 +29,24 @@ type exported struct {
 	Time     events.Time `json:"time"`     // of the last commit
 	Bytes    int64       `json:"bytes"`    // of the file
 	SHA256   store.Hash  `json:"sha256"`   // of the file
-	SealKey  string      `json:"seal_key"` // id of the key that it was sealed with
+	// Of the newest signed checkpoint in the file, if there is one: its position, the key that
+	// signed it as <origin>+<key id>, and the checkpoint itself.
+	SignedUpTo string `json:"signed_up_to,omitzero"`
+	SignedBy   string `json:"signed_by,omitzero"`
+	Checkpoint string `json:"checkpoint,omitzero"`
+	SealKey    string `json:"seal_key"` // id of the key that it was sealed with
 }
 
 func newExported(e *server.Exported) *exported {
-	return &exported{
+	x := &exported{
 		Ledger: e.Header.Ledger, Begun: e.Header.Time, SealKey: e.Header.SealKey, Commits: e.End.Sequence, Events: e.End.Ordinal,
 		Position: e.End.Position().String(), Hash: e.End.Hash, Time: e.End.Time, Bytes: e.Bytes, SHA256: e.Sum,
+		Checkpoint: e.Signed,
 	}
+	if c, key, err := proof.ReadCheckpoint([]byte(e.Signed)); err == nil {
+		x.SignedUpTo, x.SignedBy = c.Position().String(), key
+	}
+	return x
 }
 
 // show prints it to w.
@@ -59,6 +70,10 @@ func (e *exported) show(w io.Writer, json bool) error {
 	t.row("time", e.Time)
 	t.row("bytes", grouped(e.Bytes))
 	t.row("sha256", e.SHA256)
+	if e.Checkpoint != "" {
+		t.row("signed up to", e.SignedUpTo)
+		t.row("signed by", e.SignedBy)
+	}
 	t.row("seal key id", e.SealKey)
 	return t.w.Flush()
 }
@@ -76,10 +91,11 @@ func exportCommand(a *app) *cobra.Command {
 --data-dir from files on which no server runs. "keyledger restore" makes a data directory
 of it again. The file appears under its name when it is whole and on the disk.
 
-It holds what the log holds, the accounts' metadata and the hashes of secrets among it,
-and how far webhooks were delivered: keep it as you keep the data directory. It does not
-hold seal.key, without which the webhook secrets in it cannot be opened (back it up by
-itself), nor operator.nk, nor the delivery and access logs.`,
+It holds what the log holds, the accounts' metadata and the hashes of secrets among it, how
+far webhooks were delivered, and the newest signed checkpoint: keep it as you keep the data
+directory. It does not hold seal.key, without which the webhook secrets in it cannot be
+opened (back it up by itself), nor checkpoint.key and the history of signed checkpoints,
+nor operator.nk, nor the delivery and access logs.`,
 		Example: `  keyledger export --out ledger.klx
   keyledger export --out - --plain
   keyledger export --out ledger.klx --data-dir /var/lib/keyledger
@@ -179,7 +195,7 @@ func (a *app) checkExport(ctx context.Context, in io.Reader) (*exported, error) 
 	p := a.newProgress()
 	p.begin("checking commits")
 	defer p.clear()
-	found, err := server.CheckExport(in, func(c *store.Commit, last uint64) error {
+	found, err := server.CheckExport(in, nil, func(c *store.Commit, last uint64) error {
 		p.at(int(c.Sequence), int(last))
 		return ctx.Err()
 	})

@@ -13,6 +13,7 @@ import (
 
 func restoreCommand(a *app) *cobra.Command {
 	cfg := server.RestoreConfig{}
+	var known string
 	c := a.verb(&cobra.Command{
 		Use:   "restore FILE",
 		Short: "Make a data directory of an export",
@@ -28,11 +29,26 @@ on differently under one id.
 
 The key that seals webhook secrets is not in an export. Give a copy of the old seal.key with
 --seal-key, or put it into the directory, or set ` + envSealKey + ` for "serve"; without
-it "serve" refuses to start.`,
+it "serve" refuses to start.
+
+The restored ledger signs checkpoints with a new key, which its first start makes and
+logs: publish that, and keep the old one for what it signed. The old key is refused, for
+the ledger that was exported may have signed with it what is not in the export. Only if you
+have the newest checkpoint that it ever signed, and the export reaches it, can it sign on:
+give the checkpoint with --checkpoint, and put the old checkpoint.key into the directory or
+set ` + envCheckpointKey + `. After a stop of the old server, of an export made with
+--data-dir, that is the checkpoint that "export check --json" prints.`,
 		Example: `  keyledger restore ledger.klx --data-dir /var/lib/keyledger --seal-key backup/seal.key
   keyledger restore ledger.klx --data-dir /mnt/new --log-max-bytes 500GiB`,
 		Args: arguments("FILE"),
 	}, func(cmd *cobra.Command, args []string) error {
+		if known != "" {
+			text, err := readProof(known)
+			if err != nil {
+				return err
+			}
+			cfg.Checkpoint = text
+		}
 		in, err := a.openInput(args[0])
 		if err != nil {
 			return err
@@ -52,16 +68,27 @@ it "serve" refuses to start.`,
 		if err := out.show(a.out, a.json); err != nil {
 			return err
 		}
-		if _, err := os.Stat(filepath.Join(cfg.DataDir, "seal.key")); err != nil && os.Getenv(envSealKey) == "" {
-			a.note("the seal key with id %s is not there: put that seal.key into %s, or set %s; without it keyledger serve will not start", out.SealKey, cfg.DataDir, envSealKey)
-		}
+		a.restoreNotes(cfg.DataDir, known, out)
 		return nil
 	})
 	flags := c.Flags()
 	flags.StringVar(&cfg.DataDir, "data-dir", defaultDataDir, "`DIR` to make, empty or missing")
 	flags.StringVar(&cfg.SealKeyFile, "seal-key", "", "a copy of the old seal.key: a `FILE`")
+	flags.StringVar(&known, "checkpoint", "", "the newest checkpoint that the old key signed, which then signs on: a `FILE`")
 	flags.Var((*byteSize)(&cfg.LogBytesMax), "log-max-bytes", "`SIZE` the log may have, such as 500GiB")
 	withEnvironment(flags, "data-dir", "log-max-bytes")
 	withDefault(flags, "log-max-bytes", "44 % of the volume")
 	return c
+}
+
+// restoreNotes says which keys a restored ledger wants.
+func (a *app) restoreNotes(dir, known string, out *exported) {
+	if _, err := os.Stat(filepath.Join(dir, "seal.key")); err != nil && os.Getenv(envSealKey) == "" {
+		a.note("the seal key with id %s is not there: put that seal.key into %s, or set %s; without it keyledger serve will not start", out.SealKey, dir, envSealKey)
+	}
+	if known != "" {
+		a.note("checkpoints are signed with the old key: put that checkpoint.key into %s, or set %s; without it keyledger serve will not start", dir, envCheckpointKey)
+		return
+	}
+	a.note("checkpoints will be signed with a new key, which the first start makes: publish what keyledger audit key prints then; do not use the old checkpoint.key, and unset %s if it holds it", envCheckpointKey)
 }

@@ -19,6 +19,7 @@ import (
 //	"KLX" 1                       magic and version
 //	block "H"                     header: ExportHeader in JSON
 //	block "L"                     optional: the newest checkpoint of webhook lanes, as it is stored
+//	block "S"                     optional: the newest signed checkpoint, as it is stored
 //	blocks "C" or "Z"             commits as they are stored, each behind its length (uvarint);
 //	                              Z: all of the block compressed with zstd (RFC 8878)
 //	block "F"                     footer: ExportFooter in JSON; nothing stands behind it
@@ -35,6 +36,7 @@ const ExportVersion = 1
 const (
 	blockHeader  = 'H'
 	blockLanes   = 'L'
+	blockSigned  = 'S'
 	blockCommits = 'C'
 	blockZstd    = 'Z'
 	blockFooter  = 'F'
@@ -61,6 +63,12 @@ type ExportHeader struct {
 // Identity is whose log it is.
 func (h *ExportHeader) Identity() Identity {
 	return Identity{Ledger: h.Ledger, Partitions: h.Partitions, SealKey: h.SealKey}
+}
+
+// ExportBeside is what stands in an export beside the log. Nil: there is none.
+type ExportBeside struct {
+	Lanes  []byte // the newest checkpoint of webhook lanes
+	Signed []byte // the newest signed checkpoint; package proof reads it
 }
 
 // ExportFooter says what was written.
@@ -99,9 +107,8 @@ type ExportWriter struct {
 	zipped []byte
 }
 
-// NewExportWriter begins an export with its header. lanes is the newest checkpoint of
-// webhook lanes, nil for none.
-func NewExportWriter(w io.Writer, head ExportHeader, lanes []byte, compress bool) (*ExportWriter, error) {
+// NewExportWriter begins an export with its header and what stands beside the log.
+func NewExportWriter(w io.Writer, head ExportHeader, beside ExportBeside, compress bool) (*ExportWriter, error) {
 	e := &ExportWriter{w: w, sum: sha256.New(), head: head, chain: Chain{Partition: head.Partition}}
 	if compress {
 		var err error
@@ -116,10 +123,20 @@ func NewExportWriter(w io.Writer, head ExportHeader, lanes []byte, compress bool
 	if err := e.write(append([]byte(exportMagic), ExportVersion)); err != nil {
 		return nil, err
 	}
-	if err := e.writeBlock(blockHeader, content); err != nil || lanes == nil {
-		return e, err
+	if err := e.writeBlock(blockHeader, content); err != nil {
+		return nil, err
 	}
-	return e, e.writeBlock(blockLanes, lanes)
+	if beside.Lanes != nil {
+		if err := e.writeBlock(blockLanes, beside.Lanes); err != nil {
+			return nil, err
+		}
+	}
+	if beside.Signed != nil {
+		if err := e.writeBlock(blockSigned, beside.Signed); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
 }
 
 // Add takes the log's next message. One that does not follow is a *DamageError.

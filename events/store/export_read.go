@@ -68,31 +68,45 @@ func (e *ExportReader) End() Chain { return e.chain }
 // Sum is how many bytes were read, and their SHA-256.
 func (e *ExportReader) Sum() (bytes int64, sum Hash) { return e.bytes, Hash(e.sum.Sum(nil)) }
 
-// Each reads on to the end of the file. It calls lanes with the checkpoint of webhook
-// lanes, if there is one, and then commit for every commit, with its bytes as they are
-// stored; they are the callee's to keep. It returns an *ExportError at the first bad
-// position, or what a callback returned.
-func (e *ExportReader) Each(lanes func([]byte) error, commit func(*Commit, []byte) error) error {
+// Each reads on to the end of the file. It calls beside once, with what stands beside the
+// log, and then commit for every commit, with its bytes as they are stored; they are the
+// callee's to keep. It returns an *ExportError at the first bad position, or what a
+// callback returned.
+func (e *ExportReader) Each(beside func(ExportBeside) error, commit func(*Commit, []byte) error) error {
 	defer e.unzip.Close()
-	for {
-		kind, content, err := e.readBlock()
-		if err != nil {
-			return err
-		}
-		switch {
-		case kind == blockLanes && e.chain.Sequence == 0:
-			err = lanes(content)
-		case kind == blockCommits, kind == blockZstd:
+	kind, content, err := e.beside(beside)
+	for err == nil {
+		switch kind {
+		case blockCommits, blockZstd:
 			err = e.commits(kind, content, commit)
-		case kind == blockFooter:
+		case blockFooter:
 			return e.footer(content)
 		default:
 			err = e.damaged("a block of kind %q, which does not belong there", kind)
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			kind, content, err = e.readBlock()
 		}
 	}
+	return err
+}
+
+// beside reads what stands beside the log, and the first block behind it.
+func (e *ExportReader) beside(f func(ExportBeside) error) (kind byte, content []byte, err error) {
+	var found ExportBeside
+	kind, content, err = e.readBlock()
+	if err == nil && kind == blockLanes {
+		found.Lanes = content
+		kind, content, err = e.readBlock()
+	}
+	if err == nil && kind == blockSigned {
+		found.Signed = content
+		kind, content, err = e.readBlock()
+	}
+	if err == nil {
+		err = f(found)
+	}
+	return kind, content, err
 }
 
 // commits checks the commits of a block and hands them out.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -31,12 +32,12 @@ func messages(n int) (list [][]byte, end store.Chain) {
 }
 
 // export writes an export of messages.
-func export(t testing.TB, list [][]byte, lanes []byte, compress bool) []byte {
+func export(t testing.TB, list [][]byte, beside store.ExportBeside, compress bool) []byte {
 	t.Helper()
 	var file bytes.Buffer
 	header := testHeader
 	header.End = uint64(len(list))
-	w, err := store.NewExportWriter(&file, header, lanes, compress)
+	w, err := store.NewExportWriter(&file, header, beside, compress)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,12 +53,14 @@ func export(t testing.TB, list [][]byte, lanes []byte, compress bool) []byte {
 	return file.Bytes()
 }
 
+var lanes, signed = []byte("how webhooks stand"), []byte("what was signed")
+
 // imported is what an export gives out.
 type imported struct {
-	lanes []byte
-	list  [][]byte
-	end   store.Chain
-	err   error
+	beside store.ExportBeside
+	list   [][]byte
+	end    store.Chain
+	err    error
 }
 
 func read(file []byte) (got imported) {
@@ -66,7 +69,7 @@ func read(file []byte) (got imported) {
 		got.err = err
 		return got
 	}
-	got.err = r.Each(func(b []byte) error { got.lanes = b; return nil }, func(_ *store.Commit, b []byte) error {
+	got.err = r.Each(func(b store.ExportBeside) error { got.beside = b; return nil }, func(_ *store.Commit, b []byte) error {
 		got.list = append(got.list, b)
 		return nil
 	})
@@ -79,11 +82,11 @@ func TestExportGivesBackWhatWasWritten(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 100, 6000} { // 6000: more than a block
 		list, end := messages(n)
 		for _, compress := range []bool{false, true} {
-			for _, lanes := range [][]byte{nil, []byte("how webhooks stand")} {
-				file := export(t, list, lanes, compress)
+			for _, beside := range []store.ExportBeside{{}, {Lanes: lanes}, {Signed: signed}, {Lanes: lanes, Signed: signed}} {
+				file := export(t, list, beside, compress)
 				got := read(file)
-				if got.err != nil || got.end != end || !bytes.Equal(got.lanes, lanes) || !slices.EqualFunc(got.list, list, bytes.Equal) {
-					t.Fatalf("%d commits, compressed %t: %d came back, %q, %+v, %v", n, compress, len(got.list), got.lanes, got.end, got.err)
+				if got.err != nil || got.end != end || !reflect.DeepEqual(got.beside, beside) || !slices.EqualFunc(got.list, list, bytes.Equal) {
+					t.Fatalf("%d commits, compressed %t: %d came back, %q, %+v, %v", n, compress, len(got.list), got.beside, got.end, got.err)
 				}
 			}
 		}
@@ -99,7 +102,7 @@ func TestExportOfTheLongestCommits(t *testing.T) {
 		c.Entries[0].Events[0].Data = &events.Account{ID: "acme", Name: string(bytes.Repeat([]byte("x"), store.MaxCommitBytes-400))}
 		list, end = append(list, encode(c)), store.ChainAt(c)
 	}
-	if got := read(export(t, list, nil, false)); got.err != nil || got.end != end {
+	if got := read(export(t, list, store.ExportBeside{}, false)); got.err != nil || got.end != end {
 		t.Errorf("%+v, %v", got.end, got.err)
 	}
 }
@@ -136,8 +139,8 @@ func TestExportRefusesAnyOtherFile(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	list, _ := messages(7)
 	for _, compress := range []bool{false, true} {
-		file := export(t, list, []byte("how webhooks stand"), compress)
-		ends := offsets(export(t, list, []byte("how webhooks stand"), false), list)
+		file := export(t, list, store.ExportBeside{Lanes: lanes, Signed: signed}, compress)
+		ends := offsets(export(t, list, store.ExportBeside{Lanes: lanes, Signed: signed}, false), list)
 		check := func(what string, i int, changed []byte) {
 			t.Helper()
 			var bad *store.ExportError
@@ -168,7 +171,7 @@ func TestExportRefusesAnyOtherFile(t *testing.T) {
 // What is no export, of a newer version, or whole and yet not what its header says.
 func TestExportRefusals(t *testing.T) {
 	list, _ := messages(3)
-	file := export(t, list, nil, false)
+	file := export(t, list, store.ExportBeside{}, false)
 	newer := bytes.Clone(file)
 	newer[3] = store.ExportVersion + 1
 	huge := append(bytes.Clone(file[:4]), 'H', 0xff, 0xff, 0xff, 0x7f)
@@ -187,7 +190,7 @@ func TestExportRefusals(t *testing.T) {
 	}
 	header := testHeader
 	header.End = 3
-	w, err := store.NewExportWriter(new(bytes.Buffer), header, nil, false)
+	w, err := store.NewExportWriter(new(bytes.Buffer), header, store.ExportBeside{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,8 +273,8 @@ func TestFillerOnAFullLog(t *testing.T) {
 // the same again.
 func FuzzReadExport(f *testing.F) {
 	list, _ := messages(3)
-	f.Add(export(f, list, []byte("lanes"), true))
-	f.Add(export(f, list, nil, false))
+	f.Add(export(f, list, store.ExportBeside{Lanes: lanes, Signed: signed}, true))
+	f.Add(export(f, list, store.ExportBeside{}, false))
 	f.Add([]byte("KLX\x01Z00\x00\x00")) // commits before the header
 	f.Fuzz(func(t *testing.T, file []byte) {
 		got := read(file)
@@ -293,11 +296,11 @@ func BenchmarkExport(b *testing.B) {
 		size += len(data)
 	}
 	for name, compress := range map[string]bool{"plain": false, "zstd": true} {
-		file := export(b, list, nil, compress)
+		file := export(b, list, store.ExportBeside{}, compress)
 		b.Run("write/"+name, func(b *testing.B) {
 			b.SetBytes(int64(size))
 			for b.Loop() {
-				export(b, list, nil, compress)
+				export(b, list, store.ExportBeside{}, compress)
 			}
 			b.ReportMetric(float64(len(file))/float64(len(list)), "bytes/commit")
 			b.ReportMetric(float64(b.N*len(list))/b.Elapsed().Seconds(), "commits/s")

@@ -60,7 +60,8 @@ func (d *dataDir) checkpointSeed(fromEnv string) (seed [proof.SeedBytes]byte, ok
 
 // openCheckpointKey reads the key that signs checkpoints. Where there is none, and with
 // create, it makes one; where checkpoints are stored already, it does not: nobody who has
-// the published key could check the next one.
+// the published key could check the next one. In a restored directory a key is refused that
+// may have signed another log.
 func (s *Server) openCheckpointKey(ctx context.Context, create bool) error {
 	ledger, err := s.dir.ledgerID()
 	if err != nil {
@@ -71,28 +72,67 @@ func (s *Server) openCheckpointKey(ctx context.Context, create bool) error {
 		return err
 	}
 	if !ok {
-		held, err := s.holdsCheckpoints(ctx)
-		if err != nil {
+		return s.makeCheckpointKey(ctx, ledger, create)
+	}
+	key, err := proof.NewKey(seed, proof.Origin(ledger, partition))
+	if err != nil {
+		return err
+	}
+	restored, err := s.dir.restored()
+	if err != nil {
+		return err
+	}
+	if restored != nil && !restored.allows(key) {
+		return restored.refused(s.dir, key)
+	}
+	s.checkpointKey = key
+	return nil
+}
+
+// makeCheckpointKey makes the key where there is none, if it may.
+func (s *Server) makeCheckpointKey(ctx context.Context, ledger string, create bool) error {
+	path := filepath.Join(s.dir.path, fileCheckpointKey)
+	held, err := s.holdsCheckpoints(ctx)
+	switch {
+	case err != nil:
+		return err
+	case held:
+		return fmt.Errorf("checkpoint key %s is missing, and %s holds checkpoints signed with it: restore the file from its backup, or give the key in %s; "+
+			"to go on under a new key, which has to be published, move the stream's folder in %s away", path, store.StreamCheckpoints(partition), envCheckpointKey, s.dir.streamsDir())
+	case !create:
+		return nil
+	}
+	restored, err := s.dir.restored()
+	if err != nil {
+		return err
+	}
+	if restored != nil {
+		if err := restored.mayMake(s.dir); err != nil {
 			return err
 		}
-		path := filepath.Join(s.dir.path, fileCheckpointKey)
-		switch {
-		case held:
-			return fmt.Errorf("checkpoint key %s is missing, and %s holds checkpoints signed with it: restore the file from its backup, or give the key in %s; "+
-				"to go on under a new key, which has to be published, move the stream's folder in %s away", path, store.StreamCheckpoints(partition), envCheckpointKey, s.dir.streamsDir())
-		case !create:
-			return nil
-		}
-		if _, err := rand.Read(seed[:]); err != nil {
-			return fmt.Errorf("make checkpoint key: %w", err)
-		}
-		// If we stop in here: no key, or a whole one that has signed nothing yet.
-		if err := writeSecret(path, base64.StdEncoding.EncodeToString(seed[:])); err != nil {
-			return fmt.Errorf("make checkpoint key: %w", err)
+	}
+	var seed [proof.SeedBytes]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return fmt.Errorf("make checkpoint key: %w", err)
+	}
+	key, err := proof.NewKey(seed, proof.Origin(ledger, partition))
+	if err != nil {
+		return err
+	}
+	if restored != nil {
+		restored.Key = key.Public()
+		if err := restored.note(s.dir); err != nil {
+			return err
 		}
 	}
-	s.checkpointKey, err = proof.NewKey(seed, proof.Origin(ledger, partition))
-	return err
+	// If we stop before this: no key, and perhaps the note of one that nobody has.
+	// If we stop in here: no key, or a whole one that has signed nothing yet.
+	if err := writeSecret(path, base64.StdEncoding.EncodeToString(seed[:])); err != nil {
+		return fmt.Errorf("make checkpoint key: %w", err)
+	}
+	s.cfg.Logger.Info("made a new key that signs checkpoints: publish its public key, and back the file up", "public", key.Public(), "file", path)
+	s.checkpointKey = key
+	return nil
 }
 
 // holdsCheckpoints reports whether a checkpoint was ever stored.

@@ -33,6 +33,7 @@ type Exported struct {
 	End    store.Chain
 	Bytes  int64
 	Sum    store.Hash // SHA-256 of the whole file
+	Signed string     // the newest signed checkpoint in it, which the log has; "": none
 }
 
 // Export writes the log on a NATS server to w, from its first commit to its last of now,
@@ -41,7 +42,9 @@ type Exported struct {
 // The seal key and the operator's credential are not in it: who has the export alone can
 // open no webhook secret and is nobody's operator. It has what is in the log, hashes of
 // secrets and the accounts' metadata among it. The feed, views and snapshots are derived
-// again, the delivery and access logs are left out.
+// again, the delivery and access logs are left out. Beside the log stand the newest
+// checkpoint of webhook lanes, without which a restored ledger would send everything again
+// that the log holds, and the newest signed one, of which Restore knows what was signed.
 func Export(ctx context.Context, js jetstream.JetStream, w io.Writer, cfg ExportConfig) (*Exported, error) {
 	stream, err := js.Stream(ctx, store.StreamLog(partition))
 	if err != nil {
@@ -51,9 +54,16 @@ func Export(ctx context.Context, js jetstream.JetStream, w io.Writer, cfg Export
 	if !ok {
 		return nil, errors.New("this log does not say yet whose it is: start this keyledger on it once")
 	}
-	// The checkpoint comes first: the log has all that it has seen.
-	lanes, err := newestLanes(ctx, js)
-	if err != nil {
+	// The checkpoints come first: the log has all that they have seen.
+	var beside store.ExportBeside
+	if beside.Lanes, err = newest(ctx, js, store.StreamLanes(partition), store.SubjectLanes(partition)); err != nil {
+		return nil, err
+	}
+	if beside.Signed, err = newest(ctx, js, store.StreamCheckpoints(partition), store.SubjectCheckpoints(partition)); err != nil {
+		return nil, err
+	}
+	var signed claims
+	if err := signed.ofExport(identity.Ledger, beside.Signed); err != nil {
 		return nil, err
 	}
 	log, err := store.OpenJetStream(ctx, js, partition)
@@ -68,44 +78,49 @@ func Export(ctx context.Context, js jetstream.JetStream, w io.Writer, cfg Export
 		Ledger: identity.Ledger, Partition: partition, Partitions: identity.Partitions, SealKey: identity.SealKey,
 		Time: events.At(time.Now()), End: end, Program: "keyledger " + Version,
 	}
-	out, err := store.NewExportWriter(w, header, lanes, cfg.Compress)
+	out, err := store.NewExportWriter(w, header, beside, cfg.Compress)
 	if err != nil {
 		return nil, err
 	}
 	err = log.Read(ctx, 1, end, func(sequence uint64, data []byte) error {
 		c, err := out.Add(sequence, data)
-		if err == nil && cfg.Each != nil {
+		if err != nil {
+			return err
+		}
+		if cfg.Each != nil {
 			cfg.Each(c, end)
 		}
-		return errors.Join(err, ctx.Err())
+		return errors.Join(signed.add(c), ctx.Err())
 	})
+	if err == nil {
+		err = signed.end(out.End())
+	}
 	if err == nil && cfg.check != nil {
 		err = cfg.check(out.End())
 	}
 	if err != nil {
 		return nil, err
 	}
-	found := &Exported{Header: header, End: out.End()}
+	found := &Exported{Header: header, End: out.End(), Signed: string(beside.Signed)}
 	found.Bytes, found.Sum, err = out.Close()
 	return found, err
 }
 
-// newestLanes is the newest checkpoint of webhook lanes as it is stored, nil for none.
-// Without it a restored ledger would send everything again that the log holds.
-func newestLanes(ctx context.Context, js jetstream.JetStream) ([]byte, error) {
-	stream, err := js.Stream(ctx, store.StreamLanes(partition))
+// newest is the newest message of a subject as it is stored, nil for none.
+func newest(ctx context.Context, js jetstream.JetStream, name, subject string) ([]byte, error) {
+	stream, err := js.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open stream %s: %w", store.StreamLanes(partition), err)
+		return nil, fmt.Errorf("open stream %s: %w", name, err)
 	}
-	msg, err := stream.GetLastMsgForSubject(ctx, store.SubjectLanes(partition))
+	msg, err := stream.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the last checkpoint of webhooks: %w", err)
+		return nil, fmt.Errorf("read the newest of stream %s: %w", name, err)
 	}
 	return msg.Data, nil
 }

@@ -254,7 +254,8 @@ func (s *Server) checkEndpoint(url string, headers map[string]string) error {
 }
 
 // witnesses tells the writer what else has seen the log: the feed and the checkpoints of
-// webhook lanes and of the views, which are never ahead of what was acknowledged.
+// webhook lanes and of the views, and signed ones, which are never ahead of what was
+// acknowledged.
 func (s *Server) witnesses(ctx context.Context) ([]writer.Witness, error) {
 	var list []writer.Witness
 	stream, err := s.js.Stream(ctx, store.StreamFeed(partition))
@@ -280,5 +281,9 @@ func (s *Server) witnesses(ctx context.Context) ([]writer.Witness, error) {
 		list = append(list, writer.Witness{Name: "checkpoint of the views " + saved[i].Name, Sequence: saved[i].Sequence, Hash: &saved[i].Hash})
 	}
 	signed, err := s.checkpointWitness(ctx)
-	return append(list, signed...), err
+	if err != nil {
+		return nil, err
+	}
+	beside, err := s.restoredWitnesses()
+	return append(append(list, signed...), beside...), err
 }

@@ -30,6 +30,11 @@ type RestoreConfig struct {
 	// given to it in KEYLEDGER_SEAL_KEY.
 	SealKeyFile string
 
+	// Checkpoint is the newest signed checkpoint that is known of the ledger that was
+	// exported. The export must have it. Its key then signs on; without it the restored
+	// ledger makes a new one, and refuses every other.
+	Checkpoint []byte
+
 	LogBytesMax int64        // byte limit of the log; 0: 44 % of the volume
 	Logger      *slog.Logger // nil: none
 
@@ -47,11 +52,13 @@ type restore struct {
 	export *store.ExportReader
 	key    string // the seal key as it is written, "" for none
 	marked bool   // the directory, as not whole
+	signed claims // what the log must contain
+	note   restored
 }
 
 // Restore makes a data directory of an export, with the same ledger in it, commit by
 // commit and hash by hash. When it returns nil all of it is durable, and the next start
-// continues the log in a new epoch. Before, the directory is marked as not whole, and
+// continues the log in a new epoch, and signs it with a new key. Before, the directory is marked as not whole, and
 // nothing but Restore will use it.
 //
 // It refuses an export that is not whole (*store.ExportError) and a seal key of another
@@ -82,6 +89,7 @@ func Restore(ctx context.Context, in io.Reader, cfg RestoreConfig) (found *Expor
 	}
 	found = &Exported{Header: r.export.Header, End: r.export.End()}
 	found.Bytes, found.Sum = r.export.Sum()
+	found.Signed = r.note.Exported
 	return found, nil
 }
 
@@ -100,6 +108,9 @@ func (r *restore) checkHeader() error {
 	if h.Partition != partition || h.Partitions != partitions {
 		return fmt.Errorf("restore: it is partition %d of %d, and this keyledger has %d: run the keyledger that made it", h.Partition, h.Partitions, partitions)
 	}
+	if err := r.checkCheckpoint(); err != nil {
+		return fmt.Errorf("the checkpoint: %w", err)
+	}
 	if r.cfg.SealKeyFile == "" {
 		return nil
 	}
@@ -113,6 +124,40 @@ func (r *restore) checkHeader() error {
 	}
 	r.key = base64.StdEncoding.EncodeToString(key[:])
 	return nil
+}
+
+// checkCheckpoint looks at the checkpoint that was given, if any.
+func (r *restore) checkCheckpoint() error {
+	if len(r.cfg.Checkpoint) == 0 {
+		return nil
+	}
+	h := &r.export.Header
+	c, key, err := readOwn(h.Ledger, r.cfg.Checkpoint)
+	if err != nil {
+		return err
+	}
+	if c.Size > h.End {
+		return fmt.Errorf("it is of %s, and the export ends at %d: the key %s has signed what would not be in the restored log; restore a newer export, or without --checkpoint under a new key", c.Position(), h.End, key)
+	}
+	r.note.Known = string(r.cfg.Checkpoint)
+	r.signed.claim("the checkpoint that was given", c)
+	return nil
+}
+
+// putBeside takes what stands in the export beside the log.
+func (r *restore) putBeside(ctx context.Context, beside store.ExportBeside) error {
+	if err := r.signed.ofExport(r.export.Header.Ledger, beside.Signed); err != nil {
+		return err
+	}
+	r.note.Exported = string(beside.Signed)
+	if n := len(r.signed.left); n == 2 && r.signed.left[1].Size > r.signed.left[0].Size {
+		return fmt.Errorf("the checkpoint that was given, of %s, is not the newest: the export has one of %s", r.signed.left[0].Position(), r.signed.left[1].Position())
+	}
+	if beside.Lanes == nil {
+		return nil
+	}
+	_, err := r.s.js.Publish(ctx, store.SubjectLanes(partition), beside.Lanes)
+	return err
 }
 
 // checkSealKey reads a key that must have sealed what is in the export.
@@ -154,7 +199,7 @@ func (r *restore) begin(context.Context) error {
 		return err
 	}
 	// If we stop in here: less than there was, and the marker.
-	for _, name := range []string{dirNATS, writer.HeadName, fileLedger} {
+	for _, name := range []string{dirNATS, writer.HeadName, fileLedger, fileRestored} {
 		if err := os.RemoveAll(filepath.Join(d.path, name)); err != nil {
 			return fmt.Errorf("take away what an unfinished restore left: %w", err)
 		}
@@ -226,18 +271,17 @@ func (r *restore) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lanes := func(data []byte) error {
-		_, err := s.js.Publish(ctx, store.SubjectLanes(partition), data)
-		return err
-	}
-	err = r.export.Each(lanes, func(c *store.Commit, data []byte) error {
+	err = r.export.Each(func(beside store.ExportBeside) error { return r.putBeside(ctx, beside) }, func(c *store.Commit, data []byte) error {
 		if r.cfg.Each != nil {
 			r.cfg.Each(c, r.export.Header.End)
+		}
+		if err := r.signed.add(c); err != nil {
+			return err
 		}
 		return filler.Append(ctx, data)
 	})
 	if err == nil {
-		err = filler.Flush(ctx)
+		err = errors.Join(r.signed.end(r.export.End()), filler.Flush(ctx))
 	}
 	if errors.Is(err, store.ErrStorageFull) {
 		return fmt.Errorf("restore commit %d: %w: its limit is %d bytes; give a larger one (--log-max-bytes) or a larger volume", r.export.End().Sequence, err, own[0].MaxBytes)
@@ -283,6 +327,9 @@ func (r *restore) finish(context.Context) error {
 	if err := writeSecret(filepath.Join(d.path, fileLedger), r.export.Header.Ledger); err != nil {
 		return fmt.Errorf("write ledger id: %w", err)
 	}
+	if err := r.note.note(d); err != nil {
+		return err
+	}
 	if err := r.cfg.step("identified"); err != nil {
 		return err
 	}
@@ -303,20 +350,4 @@ func (r *restore) finish(context.Context) error {
 		return err
 	}
 	return syncPath(d.path, r.cfg.sync)
-}
-
-// CheckExport reads an export to its end and checks all of it. It calls each for every
-// commit, with the sequence of the last there will be.
-func CheckExport(in io.Reader, each func(c *store.Commit, last uint64) error) (*Exported, error) {
-	export, err := store.OpenExport(in)
-	if err != nil {
-		return nil, err
-	}
-	err = export.Each(func([]byte) error { return nil }, func(c *store.Commit, _ []byte) error { return each(c, export.Header.End) })
-	if err != nil {
-		return nil, err
-	}
-	found := &Exported{Header: export.Header, End: export.End()}
-	found.Bytes, found.Sum = export.Sum()
-	return found, nil
 }

@@ -15,7 +15,7 @@ import (
 func madeExport(b *testing.B, commits, each int) []byte {
 	var file bytes.Buffer
 	header := store.ExportHeader{Ledger: ulid.Make().String(), Partitions: partitions, SealKey: "0a0b0c0d", End: uint64(commits)}
-	w, err := store.NewExportWriter(&file, header, nil, true)
+	w, err := store.NewExportWriter(&file, header, store.ExportBeside{}, true)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func TestExportOfADirectory(t *testing.T) {
 	if err != nil || found.End != o.end {
 		t.Fatalf("%+v, %v", found, err)
 	}
-	checked, err := CheckExport(&file, func(*store.Commit, uint64) error { return nil })
+	checked, err := CheckExport(&file, nil, func(*store.Commit, uint64) error { return nil })
 	if err != nil || *checked != *found {
 		t.Errorf("checked %+v, %v; written %+v", checked, err, found)
 	}

@@ -118,6 +118,28 @@ func OpenCheckpoint(signed []byte, v note.Verifier) (*Checkpoint, error) {
 	return c, nil
 }
 
+// ReadCheckpoint reads a signed checkpoint without verifying who signed it, and names the
+// key that says it did, as <origin>+<key id>. What cannot be read is a *Refusal.
+func ReadCheckpoint(signed []byte) (c *Checkpoint, key string, err error) {
+	if len(signed) > NoteBytesMax {
+		return nil, "", refuse(0, 0, "the checkpoint has %d bytes, at most %d are read", len(signed), NoteBytesMax)
+	}
+	_, err = note.Open(signed, note.VerifierList())
+	var unverified *note.UnverifiedNoteError
+	if !errors.As(err, &unverified) {
+		return nil, "", refuse(0, 0, "the checkpoint is no signed note: %v", err)
+	}
+	if c, err = parseCheckpoint(unverified.Note.Text); err != nil {
+		return nil, "", refuse(0, 0, "the checkpoint's text: %v", err)
+	}
+	for _, s := range unverified.Note.UnverifiedSigs {
+		if s.Name == c.Origin {
+			return c, keyName(s.Name, s.Hash), nil
+		}
+	}
+	return nil, "", refuse(0, 0, "the checkpoint is not signed by a key of %s", c.Origin)
+}
+
 // SignedBy reports whether a note that OpenCheckpoint refused may be one by v's key that was
 // damaged: it is false where the note is whole and signed by other keys alone.
 func SignedBy(signed []byte, v note.Verifier) bool {
