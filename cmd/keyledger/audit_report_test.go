@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -229,43 +226,5 @@ func TestReportFlags(t *testing.T) {
 		case c.bad == "" && (err != nil || d.By != c.by || d.From.String() != c.from):
 			t.Errorf("%s: %+v, %v", name, d, err)
 		}
-	}
-}
-
-func TestWriteNew(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "file")
-	text := func(s string) func(io.Writer) error {
-		return func(w io.Writer) error { _, err := io.WriteString(w, s); return err }
-	}
-	if err := writeNew(path, false, text("first")); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeNew(path, false, text("second")); err == nil || !strings.Contains(err.Error(), "--force") {
-		t.Errorf("written over: %v", err)
-	}
-	broken := errors.New("broken")
-	half := func(w io.Writer) error { return errors.Join(text("ha")(w), broken) }
-	if err := writeNew(path, true, half); !errors.Is(err, broken) {
-		t.Errorf("half a file: %v", err)
-	}
-	if got, err := os.ReadFile(path); err != nil || string(got) != "first" {
-		t.Errorf("the file has %q, %v", got, err)
-	}
-	if err := writeNew(path, true, text("third")); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("its mode is %v, %v", info.Mode(), err)
-	}
-	if err := writeNew(dir, true, text("x")); err == nil || !strings.Contains(err.Error(), "directory") {
-		t.Errorf("over a directory: %v", err)
-	}
-	if err := writeNew(filepath.Join(dir, "no", "where"), false, text("x")); err == nil {
-		t.Error("written nowhere")
-	}
-	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
-		t.Errorf("left over: %v, %v", list, err)
 	}
 }
