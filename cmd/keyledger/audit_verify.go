@@ -118,7 +118,7 @@ func (a *app) verifyFiles(ctx context.Context, dir string) (*verified, error) {
 		return ctx.Err()
 	})
 	if err != nil {
-		return nil, err
+		return nil, orAskServer(err)
 	}
 	found.end(&v.End)
 	found.Ledger, found.Witnesses, found.Checkpoints, found.TornBytes = v.Ledger, v.Witnesses, v.Checkpoints, v.TornBytes

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -139,7 +140,8 @@ func (a *app) export(cmd *cobra.Command, w io.Writer, dir string, compress bool)
 
 func (a *app) exportFrom(cmd *cobra.Command, w io.Writer, dir string, cfg server.ExportConfig) (*server.Exported, error) {
 	if dir != "" {
-		return server.ExportDir(cmd.Context(), server.Config{DataDir: dir, Logger: a.warnings()}, w, cfg)
+		found, err := server.ExportDir(cmd.Context(), server.Config{DataDir: dir, Logger: a.warnings()}, w, cfg)
+		return found, orAskServer(err)
 	}
 	conn, err := a.connect(cmd)
 	if err != nil {
@@ -151,6 +153,14 @@ func (a *app) exportFrom(cmd *cobra.Command, w io.Writer, dir string, cfg server
 		return nil, err
 	}
 	return server.Export(cmd.Context(), js, w, cfg)
+}
+
+// orAskServer says what else can be done where a server runs on the directory.
+func orAskServer(err error) error {
+	if errors.Is(err, server.ErrInUse) {
+		return fmt.Errorf("%w; or leave --data-dir out, and the server that runs is asked", err)
+	}
+	return err
 }
 
 // warnings logs what is worth a warning to standard error.

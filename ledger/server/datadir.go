@@ -43,6 +43,9 @@ const (
 	sealKeyBytes = 32
 )
 
+// ErrInUse means that a data directory is locked by another process.
+var ErrInUse = errors.New("another keyledger is running on it")
+
 // dataDir is an open data directory: locked by this process, and with all that a
 // former process left in the page cache made durable.
 type dataDir struct {
@@ -90,8 +93,8 @@ func lockDataDir(dir string) (*dataDir, error) {
 		return nil, fmt.Errorf("lock data directory %s: %w", path, err)
 	}
 	if !locked {
-		return nil, fmt.Errorf("open data directory %s: another keyledger is running on it (it holds %s); stop that one, or give this one a directory of its own",
-			path, lock.Path())
+		return nil, fmt.Errorf("open data directory %s: %w (it holds %s); stop that one, or give this one a directory of its own",
+			path, ErrInUse, lock.Path())
 	}
 	return &dataDir{path: path, lock: lock}, nil
 }
