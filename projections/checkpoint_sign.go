@@ -13,8 +13,9 @@ import (
 	"github.com/keyledger/keyledger/events/store/proof"
 )
 
-// errHashes: the file of hashes is not what was written to it. The tree is made again.
-var errHashes = errors.New("the file of the Merkle tree's hashes is damaged")
+// ErrHashes means that the file of hashes is not what was written to it. The tree is made
+// again.
+var ErrHashes = errors.New("the file of the Merkle tree's hashes is damaged")
 
 // signTimely signs what is new each minute, and earlier where somebody waits for it.
 func (c *Checkpoints) signTimely(ctx context.Context) error {
@@ -24,7 +25,7 @@ func (c *Checkpoints) signTimely(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-c.broken:
-			return c.distrust(errHashes)
+			return c.distrust(ErrHashes)
 		case <-c.kick:
 		case <-minute:
 			minute = c.after(signEvery)
@@ -128,7 +129,7 @@ func (c *Checkpoints) checkConsistent(newest, next *signed) error {
 		return c.distrust(err)
 	}
 	if err := proof.CheckConsistency(hashes, newest.Checkpoint, next.Checkpoint); err != nil {
-		return c.distrust(fmt.Errorf("%w: %w", errHashes, err))
+		return c.distrust(fmt.Errorf("%w: %w", ErrHashes, err))
 	}
 	return nil
 }
@@ -263,7 +264,7 @@ func (c *Checkpoints) breakOff(err error) error {
 	case c.broken <- struct{}{}:
 	default:
 	}
-	return fmt.Errorf("%w: %w", errHashes, err)
+	return fmt.Errorf("%w: %w", ErrHashes, err)
 }
 
 // CheckpointStatus is how the signing of checkpoints is.

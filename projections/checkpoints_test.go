@@ -366,7 +366,7 @@ func TestDamagedHashesAreMadeAgain(t *testing.T) {
 			switch {
 			case err == nil:
 				n++
-			case !errors.Is(err, errHashes) && !errors.Is(err, proof.ErrShort):
+			case !errors.Is(err, ErrHashes) && !errors.Is(err, proof.ErrShort):
 				t.Fatalf("hash %d: %v", at/32, err)
 			}
 			if ctx.Err() != nil {

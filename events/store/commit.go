@@ -91,6 +91,18 @@ func (c *Commit) EventCount() int {
 	return n
 }
 
+// CountInWords is EventCount for messages: "1 event", "2 events", "no events".
+func (c *Commit) CountInWords() string {
+	switch n := c.EventCount(); n {
+	case 0:
+		return "no events"
+	case 1:
+		return "1 event"
+	default:
+		return fmt.Sprintf("%d events", n)
+	}
+}
+
 // Event returns the event at an index over all entries, nil where there is none.
 func (c *Commit) Event(index int) *events.Event {
 	for i := range c.Entries {

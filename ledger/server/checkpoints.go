@@ -270,6 +270,14 @@ func (s *Server) getProof(ctx context.Context, account string, body []byte) (any
 	if err != nil {
 		return nil, events.Position{}, s.unproved(err)
 	}
+	commit, decodeErr := store.Decode(p.Commit)
+	if decodeErr != nil {
+		return nil, events.Position{}, s.unproved(decodeErr)
+	}
+	if at.Index != events.NoIndex && at.Index >= commit.EventCount() {
+		whole := events.Position{Partition: partition, Sequence: at.Sequence, Index: events.NoIndex}
+		return nil, events.Position{}, events.Errorf(events.NotFound, "there is no %s: commit %s has %s", at, whole, commit.CountInWords())
+	}
 	return s.proofFile(p.Signed, p.Encode())
 }
 
@@ -340,6 +348,9 @@ func (s *Server) unproved(err error) *events.Error {
 		return events.Errorf(events.FailedPrecondition, "%v", err)
 	case errors.As(err, &damage):
 		return events.Errorf(events.Unavailable, "%v", err)
+	case errors.Is(err, projections.ErrHashes):
+		s.cfg.Logger.Warn("cannot prove", "error", err)
+		return events.Errorf(events.Unavailable, "%v, and is being made again from the log; try again in a moment", projections.ErrHashes)
 	case errors.Is(err, proof.ErrShort):
 		return events.Errorf(events.Unavailable, "%v; try again", err)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -94,6 +95,33 @@ func TestProofsThroughTheServer(t *testing.T) {
 	}
 }
 
+// Who asks for a proof while the hashes are damaged hears that they are made again, and
+// later gets it.
+func TestProofWhileHashesAreMadeAgain(t *testing.T) {
+	dir := signedDir(t)
+	path := filepath.Join(dir, dirProof, fileHashes)
+	hashes, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hashes[0] ^= 1 // of the first commit: no start reads it
+	if err := os.WriteFile(path, hashes, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, stop := serve(t, dir)
+	defer stop()
+	_, err = askedOwn[ProofFile](t, c, "proof.get", `{"position":"0:2"}`)
+	var refused *events.Error
+	if !errors.As(err, &refused) || refused.Code != events.Unavailable || !strings.Contains(refused.Message, "hashes is damaged, and is being made again from the log") {
+		t.Errorf("the first answer: %v", err)
+	}
+	for deadline := time.Now().Add(patience); err != nil; {
+		if _, err = askedOwn[ProofFile](t, c, "proof.get", `{"position":"0:2"}`); time.Now().After(deadline) {
+			t.Fatalf("no proof after %s: %v", patience, err)
+		}
+	}
+}
+
 // Bad input is refused with what to do.
 func TestProofRefusals(t *testing.T) {
 	s, c, stop := serveConfig(t, Config{DataDir: t.TempDir()})
@@ -129,6 +157,8 @@ func TestProofRefusals(t *testing.T) {
 		{"proof.get", `{"position":"1:1"}`, events.InvalidArgument, "of partition 0"},
 		{"proof.get", `{"position":"0:0"}`, events.InvalidArgument, "such as 0:42"},
 		{"proof.get", `{"position":"0:3"}`, events.NotFound, "the log ends at 0:2"},
+		{"proof.get", `{"position":"0:2.1"}`, events.NotFound, "there is no 0:2.1: commit 0:2 has 1 event"},
+		{"proof.get", `{"position":"0:1.0"}`, events.NotFound, "commit 0:1 has no events"},
 		{"proof.get", `{"sequence":1}`, events.InvalidArgument, "sequence"},
 		{"checkpoint.get", `{"size":1}`, events.InvalidArgument, "size"},
 		{"proof.consistency", `{}`, events.InvalidArgument, "old must be a checkpoint signed by " + origin},
