@@ -24,12 +24,15 @@ exit code 1, with the position where it is known.
 
 --position is the position you were told: the proof must be of that commit, and only that
 event is printed. --checkpoint is one that you got yourself: the proof must be of it, or
-for a proof of consistency begin with it.`,
+for a proof of consistency begin with it. FILE - is standard input.`,
 		Example: `  keyledger audit check 42.tlog-proof --key keyledger/01J8Z5T0XKQ4R7N2M3V6W9Y1AB/0+5f1c0de2+AX…
   keyledger audit check 42.tlog-proof --key "$(cat ledger.key)" --position 0:42.0 --json
   keyledger audit check week.proof --key "$(cat ledger.key)" --checkpoint monday.checkpoint`,
 		Args: arguments("FILE"),
-	}, func(_ *cobra.Command, args []string) error {
+	}, func(cmd *cobra.Command, args []string) error {
+		if err := notEmpty(cmd, "position", "checkpoint"); err != nil {
+			return err
+		}
 		if key == "" {
 			return usagef("--key is missing: the ledger's public key as keyledger audit key prints it, from where it was published")
 		}
@@ -37,7 +40,7 @@ for a proof of consistency begin with it.`,
 		if err != nil {
 			return err
 		}
-		file, err := readProof(args[0])
+		file, err := a.readProof(args[0])
 		if err != nil {
 			return err
 		}
@@ -45,8 +48,13 @@ for a proof of consistency begin with it.`,
 		if err != nil {
 			return fmt.Errorf("%s: %w", args[0], err)
 		}
-		if err := found.expect(want, held, key); err != nil {
+		if err := found.expect(want); err != nil {
 			return fmt.Errorf("%s: %w", args[0], err)
+		}
+		if held != "" {
+			if err := a.expectCheckpoint(found, held, key); err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
 		}
 		return a.showChecked(found, want)
 	})
@@ -88,22 +96,35 @@ func checkFile(file []byte, key string) (*checked, error) {
 	return out, err
 }
 
-// expect compares what was proved with what should be.
-func (c *checked) expect(want events.Position, held, key string) error {
-	if want.Sequence != 0 {
-		switch {
-		case c.commit == nil:
-			return usagef("--position is for the proof of a commit")
-		case c.commit.Sequence != want.Sequence:
-			return &proof.Refusal{Position: want, Reason: fmt.Sprintf("the proof is of the commit %d:%d", c.commit.Partition, c.commit.Sequence)}
-		case want.Index != events.NoIndex && want.Index >= c.commit.EventCount():
-			return &proof.Refusal{Position: want, Reason: fmt.Sprintf("the commit has %d events", c.commit.EventCount())}
-		}
+// kind is what kind of file it was.
+func (c *checked) kind() string {
+	switch {
+	case c.commit != nil:
+		return "inclusion"
+	case c.old != nil:
+		return "consistency"
 	}
-	if held == "" {
+	return "checkpoint"
+}
+
+// expect compares the position that was proved with the one that should be, if any.
+func (c *checked) expect(want events.Position) error {
+	switch {
+	case want.Sequence == 0:
 		return nil
+	case c.commit == nil:
+		return usagef("--position is for the proof of a commit")
+	case c.commit.Sequence != want.Sequence:
+		return &proof.Refusal{Position: want, Reason: fmt.Sprintf("the proof is of the commit %d:%d", c.commit.Partition, c.commit.Sequence)}
+	case want.Index != events.NoIndex && want.Index >= c.commit.EventCount():
+		return &proof.Refusal{Position: want, Reason: fmt.Sprintf("the commit has %s", c.commit.CountInWords())}
 	}
-	text, err := readProof(held)
+	return nil
+}
+
+// expectCheckpoint compares the checkpoint of a proof with the one in a file.
+func (a *app) expectCheckpoint(c *checked, held, key string) error {
+	text, err := a.readProof(held)
 	if err != nil {
 		return err
 	}
@@ -124,6 +145,7 @@ func (c *checked) expect(want events.Position, held, key string) error {
 // checkedJSON is what audit check prints with --json.
 type checkedJSON struct {
 	Proved     bool              `json:"proved"`
+	Kind       string            `json:"kind"`              // inclusion, consistency or checkpoint
 	Position   string            `json:"position,omitzero"` // of the commit
 	Hash       *store.Hash       `json:"hash,omitzero"`     // of the commit
 	Checkpoint *proof.Checkpoint `json:"checkpoint"`
@@ -133,7 +155,7 @@ type checkedJSON struct {
 
 // showChecked prints what was proved.
 func (a *app) showChecked(c *checked, want events.Position) error {
-	out := checkedJSON{Proved: true, Checkpoint: c.checkpoint, BeginsWith: c.old}
+	out := checkedJSON{Proved: true, Kind: c.kind(), Checkpoint: c.checkpoint, BeginsWith: c.old}
 	if c.commit != nil {
 		chain := store.ChainAt(c.commit)
 		out.Position, out.Hash, out.Events = chain.Position().String(), &chain.Hash, []jsontext.Value{}

@@ -15,7 +15,8 @@ func auditKey(a *app) *cobra.Command {
 		Use:   "key",
 		Short: "Print the public key that checkpoints are checked with",
 		Long: `Print the public key of the ledger's checkpoints, as C2SP signed-note writes it. Publish
-it where nobody can change it unseen: audit check needs it and nothing else.`,
+it where nobody can change it unseen: audit check needs it and nothing else. A ledger that
+was restored from an export has a new key; keep the old ones for what they signed.`,
 		Example: "  keyledger audit key\n  keyledger audit key --json",
 		Args:    arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
@@ -42,9 +43,9 @@ func auditCheckpoint(a *app) *cobra.Command {
 	c := a.verb(&cobra.Command{
 		Use:   "checkpoint",
 		Short: "Print a signed checkpoint of the log as it is",
-		Long: `Print a signed checkpoint of the log as it is (C2SP tlog-checkpoint): origin, number of commits, root
-of the Merkle tree over them, hash, time and epoch of the newest, and the signature. Whoever
-keeps one can later ask for a proof that the log still begins with it (audit prove
+		Long: `Print a signed checkpoint of the log as it is (C2SP tlog-checkpoint): origin, number of
+commits, root of the Merkle tree over them, hash, time and epoch of the newest, and the
+signature. Whoever keeps one can later ask for a proof that the log still begins with it (audit prove
 --consistency). The server signs within a minute of anything new, and publishes what it
 signs on keyledger.checkpoints.0; stream KEYLEDGER_CHECKPOINTS_0 holds the history.`,
 		Example: "  keyledger audit checkpoint\n  keyledger audit checkpoint --out monday.checkpoint",
@@ -68,7 +69,7 @@ signs on keyledger.checkpoints.0; stream KEYLEDGER_CHECKPOINTS_0 holds the histo
 			}
 			switch {
 			case out.path != "":
-				return out.write(a, []byte(newest.Signed), newest.Checkpoint.Position().String())
+				return out.write(a, []byte(newest.Signed), written{SignedUpTo: newest.Checkpoint.Position().String()})
 			case a.json:
 				return a.show(reply, nil, nil)
 			}

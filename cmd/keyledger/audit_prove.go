@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -25,7 +24,9 @@ checkpoint signs, for audit check, which needs no server. It holds the commit wh
 all its events, whosever they are: mind who gets it.
 
 With --consistency the file proves that the log of the checkpoint in file NEW, or as it is
-now, begins with that of the checkpoint in file OLD: nothing was changed or taken out.`,
+now, begins with that of the checkpoint in file OLD: nothing was changed or taken out. One
+of the two can be -, standard input. With --out - what was written is said on standard
+error.`,
 		Example: `  keyledger audit prove 0:42 --out 42.tlog-proof
   keyledger audit prove --consistency monday.checkpoint --out since-monday.proof
   keyledger audit prove --consistency monday.checkpoint friday.checkpoint --out week.proof`,
@@ -33,7 +34,7 @@ now, begins with that of the checkpoint in file OLD: nothing was changed or take
 		if out.path == "" {
 			return usagef("--out FILE is missing: where the proof shall be written")
 		}
-		verb, body, err := proofQuery(consistency, args)
+		verb, body, err := a.proofQuery(consistency, args)
 		if err != nil {
 			return err
 		}
@@ -50,7 +51,11 @@ now, begins with that of the checkpoint in file OLD: nothing was changed or take
 			if _, err := checkFile([]byte(answer.Proof), answer.Key); err != nil {
 				return err
 			}
-			return out.write(a, []byte(answer.Proof), answer.Position)
+			said := written{SignedUpTo: answer.Position}
+			if !consistency {
+				said.Position = args[0]
+			}
+			return out.write(a, []byte(answer.Proof), said)
 		})
 	})
 	c.Args = func(_ *cobra.Command, args []string) error {
@@ -65,7 +70,7 @@ now, begins with that of the checkpoint in file OLD: nothing was changed or take
 }
 
 // proofQuery is the query that a command line means.
-func proofQuery(consistency bool, args []string) (verb string, body any, err error) {
+func (a *app) proofQuery(consistency bool, args []string) (verb string, body any, err error) {
 	if !consistency {
 		at, err := position("position", args[0])
 		if err != nil {
@@ -75,7 +80,7 @@ func proofQuery(consistency bool, args []string) (verb string, body any, err err
 	}
 	members := map[string]string{}
 	for i, path := range args {
-		text, err := readProof(path)
+		text, err := a.readProof(path)
 		if err != nil {
 			return "", nil, err
 		}
@@ -85,18 +90,6 @@ func proofQuery(consistency bool, args []string) (verb string, body any, err err
 		members[[]string{"old", "new"}[i]] = string(text)
 	}
 	return "proof.consistency", members, nil
-}
-
-// readProof reads a proof or checkpoint.
-func readProof(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > proof.FileBytesMax {
-		return nil, fmt.Errorf("%s has %d bytes, more than any proof", path, info.Size())
-	}
-	return os.ReadFile(path)
 }
 
 // outFile is where a verb writes a file.
@@ -110,25 +103,32 @@ func (o *outFile) flags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.force, "force", false, "replace the file if it is there")
 }
 
-// written is what a verb says of a file with --json.
+// written is what a verb says of a file.
 type written struct {
-	File     string `json:"file"`
-	Position string `json:"position"` // up to which the log is signed in it
+	File       string `json:"file"`
+	Position   string `json:"position,omitzero"` // that is proved
+	SignedUpTo string `json:"signed_up_to"`      // position up to which the log is signed in it
 }
 
-// write writes the file, whole or not at all, for its owner alone to read.
-func (o *outFile) write(a *app, data []byte, position string) error {
+// write writes the file, whole or not at all, for its owner alone to read, and says what it
+// wrote: beside the file, where that goes to standard output.
+func (o *outFile) write(a *app, data []byte, said written) error {
 	if _, err := writeFile(o.path, o.force, a.out, func(w io.Writer) (int, error) { return w.Write(data) }); err != nil {
 		return err
 	}
-	switch {
-	case o.path == stdStream:
-		return nil
-	case a.json:
-		return printJSON(a.out, written{o.path, position})
+	said.File = o.path
+	out := a.out
+	if o.path == stdStream {
+		out = a.errOut
 	}
-	t := newTable(a.out)
-	t.row("wrote", o.path)
-	t.row("signed up to", position)
+	if a.json {
+		return printJSON(out, said)
+	}
+	t := newTable(out)
+	t.row("wrote", said.File)
+	if said.Position != "" {
+		t.row("proves", said.Position)
+	}
+	t.row("signed up to", said.SignedUpTo)
 	return t.w.Flush()
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
@@ -79,9 +78,6 @@ func (e *exported) show(w io.Writer, json bool) error {
 	return t.w.Flush()
 }
 
-// stdStream is the FILE that stands for standard input or output.
-const stdStream = "-"
-
 func exportCommand(a *app) *cobra.Command {
 	var out, dir string
 	var plain, force bool
@@ -103,6 +99,9 @@ nor operator.nk, nor the delivery and access logs.`,
   keyledger export check ledger.klx`,
 		Args: arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
+		if out == stdStream && isTerminal(a.out) {
+			return usagef("an export is not text: give --out FILE, or lead standard output into a file or a program")
+		}
 		found, err := writeFile(out, force, a.out, func(w io.Writer) (*exported, error) {
 			return a.export(cmd, w, dir, !plain)
 		})
@@ -191,14 +190,6 @@ when it ended there. FILE - is standard input.`,
 		found.File = args[0]
 		return found.show(a.out, a.json)
 	})
-}
-
-// openInput opens a file, or standard input.
-func (a *app) openInput(name string) (io.ReadCloser, error) {
-	if name == stdStream {
-		return io.NopCloser(a.in), nil
-	}
-	return os.Open(name)
 }
 
 func (a *app) checkExport(ctx context.Context, in io.Reader) (*exported, error) {

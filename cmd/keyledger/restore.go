@@ -42,8 +42,11 @@ set ` + envCheckpointKey + `. After a stop of the old server, of an export made 
   keyledger restore ledger.klx --data-dir /mnt/new --log-max-bytes 500GiB`,
 		Args: arguments("FILE"),
 	}, func(cmd *cobra.Command, args []string) error {
+		if err := notEmpty(cmd, "checkpoint", "seal-key"); err != nil {
+			return err
+		}
 		if known != "" {
-			text, err := readProof(known)
+			text, err := a.readProof(known)
 			if err != nil {
 				return err
 			}

@@ -24,6 +24,7 @@ type app struct {
 	timeout time.Duration
 
 	started bool // the command line was good and the verb runs
+	inTaken bool // in stands for a file
 
 	denied atomic.Pointer[error] // the first subject that NATS refused
 }
