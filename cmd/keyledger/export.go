@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +33,8 @@ type exported struct {
 	SignedUpTo string `json:"signed_up_to,omitzero"`
 	SignedBy   string `json:"signed_by,omitzero"`
 	Checkpoint string `json:"checkpoint,omitzero"`
-	SealKey    string `json:"seal_key"` // id of the key that it was sealed with
+	ProvedUpTo string `json:"proved_up_to,omitzero"` // with --key: the position up to which that key signed the log
+	SealKey    string `json:"seal_key"`              // id of the key that it was sealed with
 }
 
 func newExported(e *server.Exported) *exported {
@@ -73,6 +73,9 @@ func (e *exported) show(w io.Writer, json bool) error {
 	if e.Checkpoint != "" {
 		t.row("signed up to", e.SignedUpTo)
 		t.row("signed by", e.SignedBy)
+	}
+	if e.ProvedUpTo != "" {
+		t.row("proved up to", e.ProvedUpTo)
 	}
 	t.row("seal key id", e.SealKey)
 	return t.w.Flush()
@@ -165,43 +168,4 @@ func orAskServer(err error) error {
 // warnings logs what is worth a warning to standard error.
 func (a *app) warnings() *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.errOut, &slog.HandlerOptions{Level: slog.LevelWarn}))
-}
-
-func exportCheck(a *app) *cobra.Command {
-	return a.verb(&cobra.Command{
-		Use:   "check FILE",
-		Short: "Check an export without restoring it",
-		Long: `Check an export without restoring it: that it is whole, and every commit in it. It ends
-with exit code 1 and names the first bad position if any. sha256 is that of the whole file,
-as sha256sum prints it; position and hash are what "audit verify" printed of the ledger
-when it ended there. FILE - is standard input.`,
-		Example: "  keyledger export check ledger.klx",
-		Args:    arguments("FILE"),
-	}, func(cmd *cobra.Command, args []string) error {
-		in, err := a.openInput(args[0])
-		if err != nil {
-			return err
-		}
-		defer in.Close()
-		found, err := a.checkExport(cmd.Context(), in)
-		if err != nil {
-			return fmt.Errorf("check %s: %w", args[0], err)
-		}
-		found.File = args[0]
-		return found.show(a.out, a.json)
-	})
-}
-
-func (a *app) checkExport(ctx context.Context, in io.Reader) (*exported, error) {
-	p := a.newProgress()
-	p.begin("checking commits")
-	defer p.clear()
-	found, err := server.CheckExport(in, nil, func(c *store.Commit, last uint64) error {
-		p.at(int(c.Sequence), int(last))
-		return ctx.Err()
-	})
-	if err != nil {
-		return nil, err
-	}
-	return newExported(found), nil
 }
