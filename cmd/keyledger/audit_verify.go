@@ -43,8 +43,8 @@ position, or has another hash there, has been changed.
 With --data-dir no server is needed, and none may run on the directory: it is for a log
 on which keyledger refuses to start. It checks the files themselves, and also whose log
 it is and that it reaches all that its witnesses saw: the head file, the feed, the
-checkpoints of webhooks, and every stored signed checkpoint, root and all. It adds nothing to the log, and changes no file if a commit is
-bad.`,
+checkpoints of webhooks, and every stored signed checkpoint, root and all. It needs no
+seal.key. It adds nothing to the log, and changes no file if a commit is bad.`,
 		Example: "  keyledger audit verify\n  keyledger audit verify --json\n  keyledger audit verify --data-dir /var/lib/keyledger",
 		Args:    arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
@@ -122,6 +122,9 @@ func (a *app) verifyFiles(ctx context.Context, dir string) (*verified, error) {
 	}
 	found.end(&v.End)
 	found.Ledger, found.Witnesses, found.Checkpoints, found.TornBytes = v.Ledger, v.Witnesses, v.Checkpoints, v.TornBytes
+	if v.SealKeyMissing {
+		a.note("there is no seal key: the log was checked without it, and keyledger serve will not start before seal.key is in %s or %s is set", dir, envSealKey)
+	}
 	return found, nil
 }
 

@@ -47,7 +47,10 @@ func (d *dataDir) ledgerID() (string, error) {
 // the log's identity, and false where the stream has none: a new ledger, then without a
 // stream, or one from before there were identities.
 func (s *Server) checkIdentity(ctx context.Context) (identity store.Identity, exists, ok bool, err error) {
-	own := store.Identity{Partitions: partitions, SealKey: s.sealer.KeyID()}
+	own := store.Identity{Partitions: partitions}
+	if s.sealer != nil {
+		own.SealKey = s.sealer.KeyID()
+	}
 	if own.Ledger, err = s.dir.ledgerID(); err != nil {
 		return own, false, false, err
 	}
@@ -62,6 +65,9 @@ func (s *Server) checkIdentity(ctx context.Context) (identity store.Identity, ex
 		return own, false, false, err
 	}
 	identity, ok = store.IdentityOf(stream.CachedInfo().Config)
+	if s.sealer == nil { // a check of the log alone
+		own.SealKey = identity.SealKey
+	}
 	switch {
 	case ok:
 		return identity, true, true, identity.Check(own)

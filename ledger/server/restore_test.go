@@ -293,7 +293,11 @@ func TestRestoreRefusals(t *testing.T) {
 	if err := o.restore(ctx, RestoreConfig{DataDir: missing, LogBytesMax: store.LogBytesMin}); err != nil {
 		t.Errorf("the whole one in its place: %v", err)
 	}
-	// Without the seal key nothing is served; with it, put there by hand, it is.
+	// Without the seal key nothing is served, and the log can be verified; with it, put there
+	// by hand, it is served.
+	if found, err := verifyDir(missing); err != nil || !found.SealKeyMissing || found.End != o.end {
+		t.Errorf("verified without the seal key: %+v, %v", found, err)
+	}
 	if _, err := Open(Config{DataDir: missing, Listen: "127.0.0.1:0", HTTP: httpOff}); err == nil || !strings.Contains(err.Error(), "seal.key is missing") {
 		t.Errorf("served without the seal key: %v", err)
 	}
@@ -303,6 +307,10 @@ func TestRestoreRefusals(t *testing.T) {
 	}
 	_, _, stop := serveConfig(t, Config{DataDir: missing, SealKey: text})
 	stop()
+	found, err := Verify(ctx, Config{DataDir: missing, SealKey: text}, func(*store.Commit) error { return nil })
+	if err != nil || found.SealKeyMissing {
+		t.Errorf("verified with the seal key in the environment: %+v, %v", found, err)
+	}
 }
 
 func lockedDir(t *testing.T) string {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
@@ -29,6 +31,9 @@ type Verification struct {
 	// TornBytes stand behind the last commit: a write that was cut short. No witness knows
 	// of more than that.
 	TornBytes int
+	// SealKeyMissing: there was no seal key, which no check of the log needs. Whether it is
+	// the right one could not be told.
+	SealKeyMissing bool
 }
 
 // Verify checks the ledger in a data directory on which no server runs: every commit as
@@ -67,6 +72,7 @@ func Verify(ctx context.Context, cfg Config, each func(*store.Commit) error) (fo
 	if err := s.openStore(); err != nil {
 		return nil, err
 	}
+	found.SealKeyMissing = s.sealer == nil
 	if err := s.verifyWitnesses(ctx, found); err != nil {
 		return found, err // in the words of a start, which looks at no older checkpoint
 	}
@@ -76,8 +82,12 @@ func Verify(ctx context.Context, cfg Config, each func(*store.Commit) error) (fo
 	return found, s.verifyArchive(ctx)
 }
 
-// openStore takes the seal key and starts NATS for nobody else.
+// openStore takes the seal key, if there is one, and starts NATS for nobody else.
 func (s *Server) openStore() error {
+	_, err := os.Lstat(filepath.Join(s.dir.path, fileSealKey))
+	if errors.Is(err, fs.ErrNotExist) && s.cfg.SealKey == "" {
+		return s.startAlone("keyledger verify", false)
+	}
 	sealKey, err := s.dir.sealKey(s.cfg.SealKey)
 	if err != nil {
 		return err
