@@ -52,13 +52,12 @@ addresses of endpoints stand in it, secrets do not.`,
 		if err != nil {
 			return err
 		}
-		if err := mayWrite(f.out, f.force); err != nil {
-			return err
-		}
-		if err := a.gather(cmd, &f, d); err != nil {
-			return err
-		}
-		err = writeNew(f.out, f.force, func(w io.Writer) error { return newPage(d).render(w) })
+		_, err = writeFile(f.out, f.force, a.out, func(w io.Writer) (*reportData, error) {
+			if err := a.gather(cmd, &f, d); err != nil {
+				return nil, err
+			}
+			return d, newPage(d).render(w)
+		})
 		if err != nil {
 			return err
 		}
@@ -71,7 +70,7 @@ addresses of endpoints stand in it, secrets do not.`,
 	withDefault(flags, "from", "29 days before today, or the day the account was opened")
 	flags.StringVar(&f.to, "to", "", "`WHEN` to end, likewise; a date ends where it begins")
 	withDefault(flags, "to", "now")
-	flags.StringVar(&f.out, "out", "", "`FILE` to write, which nobody else may read")
+	flags.StringVar(&f.out, "out", "", "`FILE` to write, which nobody else may read, or - for standard output")
 	flags.BoolVar(&f.force, "force", false, "write over a file that is there")
 	require(c, "out")
 	return c
@@ -139,10 +138,14 @@ func (a *app) gather(cmd *cobra.Command, f *reportFlags, d *reportData) error {
 
 // reported says what was written.
 func (a *app) reported(f *reportFlags, d *reportData) error {
-	if a.json {
-		return printJSON(a.out, map[string]any{"file": f.out, "position": d.True, "from": d.From, "to": d.To})
+	out := a.out
+	if f.out == stdStream {
+		out = a.errOut
 	}
-	t := newTable(a.out)
+	if a.json {
+		return printJSON(out, map[string]any{"file": f.out, "position": d.True, "from": d.From, "to": d.To})
+	}
+	t := newTable(out)
 	t.row("report", f.out)
 	t.row("from", d.From)
 	t.row("to", d.To)
