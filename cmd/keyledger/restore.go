@@ -45,18 +45,16 @@ set ` + envCheckpointKey + `. After a stop of the old server, of an export made 
 		if err := notEmpty(cmd, "checkpoint", "seal-key"); err != nil {
 			return err
 		}
-		if known != "" {
-			text, err := a.readProof(known)
-			if err != nil {
-				return err
-			}
-			cfg.Checkpoint = text
-		}
 		in, err := a.openInput(args[0])
 		if err != nil {
 			return err
 		}
 		defer in.Close()
+		if known != "" {
+			if cfg.Checkpoint, err = a.readProof(known); err != nil {
+				return err
+			}
+		}
 		p := a.newProgress()
 		p.begin("restoring commits")
 		cfg.Each = func(c *store.Commit, last uint64) { p.at(int(c.Sequence), int(last)) }

@@ -244,3 +244,33 @@ func TestCheckExportComparesCheckpoints(t *testing.T) {
 	}
 	wantError(t, check(file.Bytes(), nil), "the signed checkpoint of the export is of", "and the log ends at 0:0")
 }
+
+// What a restored ledger was restored with stays a witness; where it cannot be read a start
+// refuses.
+func TestRestoredCheckpointIsAWitness(t *testing.T) {
+	l := newSignedLedger(t)
+	dir := l.mustRestore(t, l.stopped, "")
+	found, err := verifyDir(dir)
+	if err != nil || !strings.Contains(strings.Join(found.Witnesses, ","), "signed checkpoint of the export") {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	r, err := (&dataDir{path: dir}).restored()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := proof.ReadCheckpoint([]byte(r.Exported))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := c.Hash
+	other[0] ^= 1
+	r.Exported = strings.Replace(r.Exported, c.Hash.String(), other.String(), 1)
+	if err := r.note(&dataDir{path: dir}); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, dir, "signed checkpoint of the export saw commit "+c.Position().String()+" with hash "+other.String())
+	if err := os.WriteFile(filepath.Join(dir, fileRestored), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, openWith(dir, ""), fileRestored, "it says which key may sign this log")
+}
