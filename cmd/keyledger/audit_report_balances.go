@@ -128,22 +128,21 @@ func (g *gatherer) storedBalances(ctx context.Context) (map[string][]string, err
 	return out, nil
 }
 
-// sampleTimes is moments from one time to another, both included, an even number of
-// minutes or hours apart.
-func sampleTimes(from, to events.Time) []balancePoint {
+// sampleTimes is moments from one time to another, both included, and how far apart the
+// others are: an even number of minutes or hours.
+func sampleTimes(from, to events.Time) (points []balancePoint, step events.Time) {
 	const minute = 60_000
 	const hour, day = 60 * minute, 24 * 60 * minute
-	var step events.Time
 	for _, step = range []events.Time{minute, 5 * minute, 15 * minute, hour, 2 * hour, 6 * hour, 12 * hour, day, 2 * day, 7 * day, 28 * day, 91 * day, 366 * day} {
 		if (to-from)/step < balanceSamples {
 			break
 		}
 	}
-	points := []balancePoint{{At: from}}
+	points = []balancePoint{{At: from}}
 	for at := from - from%step + step; at < to; at += step {
 		points = append(points, balancePoint{At: at})
 	}
-	return append(points, balancePoint{At: to})
+	return append(points, balancePoint{At: to}), step
 }
 
 // balance asks how a balance went: after every movement where one page holds them all,
@@ -162,7 +161,7 @@ func (g *gatherer) balance(ctx context.Context, environment string, b *balanceDa
 		b.Points = append(b.Points, balancePoint{g.d.To, out.Closing})
 		return nil
 	}
-	b.Sampled, b.Points = true, sampleTimes(g.d.From, g.d.To)
+	b.Points, b.Every = sampleTimes(g.d.From, g.d.To)
 	for i := range b.Points {
 		p := &b.Points[i]
 		out = statement{}

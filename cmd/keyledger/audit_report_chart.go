@@ -344,8 +344,8 @@ func balanceLine(id, title string, b *balanceData, u unit) *chart {
 		c.Legend = []legend{{"s1", "posted", u.with(last.Posted)}, {"s2", "available", u.with(last.Available)}}
 	}
 	c.Times = timeTicks(axis)
-	if b.Sampled {
-		c.Note = "Looked at every " + days(b.Points[2].At-b.Points[1].At) + "; straight between."
+	if b.Every > 0 {
+		c.Note = "Looked at every " + days(b.Every) + "; straight between."
 	}
 	c.Desc = u.with(first.Posted) + " at the beginning, " + u.with(last.Posted) + " at the end, " + u.with(last.Available) +
 		" of it available; between " + u.amount(low) + " and " + u.amount(high) + ". The table below has the numbers."
@@ -361,7 +361,7 @@ func (b *balanceData) path(x timeAxis, y scale, value func(balancePoint) int64) 
 		switch {
 		case i == 0:
 			text.WriteString("M" + at + " " + n)
-		case b.Sampled:
+		case b.Every > 0:
 			text.WriteString("L" + at + " " + n)
 		default:
 			text.WriteString("H" + at + "V" + n)
@@ -386,7 +386,7 @@ func (b *balanceData) table(u unit) *chartTable {
 	t := &chartTable{Head: []string{"At (UTC)", "Posted", "Held", "Available"}}
 	const day = 24 * 60 * 60 * 1000
 	format := "2 Jan 2006, 15:04:05"
-	if b.Sampled {
+	if b.Every > 0 {
 		format = minuteFormat
 	}
 	for i, p := range rows {

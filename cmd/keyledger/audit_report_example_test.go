@@ -89,8 +89,9 @@ func exampleKeys(d *reportData, top *usage, left int64) {
 func exampleBalances(d *reportData, r *rand.Rand) []balanceData {
 	credits, usd := int64(8_000_000), int64(-120_000)
 	held := int64(0)
-	out := []balanceData{{Asset: "credits", Sampled: true}, {Asset: "usd"}}
-	for _, p := range sampleTimes(d.From, d.To) {
+	points, every := sampleTimes(d.From, d.To)
+	out := []balanceData{{Asset: "credits", Every: every}, {Asset: "usd"}}
+	for _, p := range points {
 		credits -= r.Int64N(130_000)
 		usd -= r.Int64N(4_000)
 		if r.IntN(40) == 0 {

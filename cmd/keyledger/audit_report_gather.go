@@ -64,9 +64,9 @@ type environmentData struct {
 }
 
 type balanceData struct {
-	Asset   string
-	Points  []balancePoint // in the order of their times
-	Sampled bool           // at even moments; else after every movement
+	Asset  string
+	Points []balancePoint // in the order of their times
+	Every  events.Time    // how far apart the moments are, in ms; 0: after every movement
 }
 
 // endpointData is an endpoint and what became of what it was owed.

@@ -163,8 +163,8 @@ func TestGatherBalances(t *testing.T) {
 		if got := went(d); got != want {
 			t.Errorf("by %s:\n%snot:\n%s", name, got, want)
 		}
-		if d.Environments[1].Balances[0].Sampled != (change != nil) {
-			t.Errorf("%s, but sampled is %v", name, change == nil)
+		if every := d.Environments[1].Balances[0].Every; (every > 0) != (change != nil) {
+			t.Errorf("%s, but looked at every %d ms", name, every)
 		}
 	}
 	d := gathered(t, l, "acme", reportFlags{}, clock(), nil)

@@ -75,7 +75,7 @@ func TestScale(t *testing.T) {
 func TestSampleTimes(t *testing.T) {
 	from := events.Time(1_793_491_200_000)
 	for _, length := range []events.Time{1, 90_000, milliHour, 50 * milliHour, 30 * milliDay, 365 * milliDay, 20 * 365 * milliDay} {
-		points := sampleTimes(from+5, from+5+length)
+		points, every := sampleTimes(from+5, from+5+length)
 		if n := len(points); points[0].At != from+5 || points[n-1].At != from+5+length || n > balanceSamples+2 {
 			t.Errorf("%d: %d moments from %d to %d", length, n, points[0].At, points[n-1].At)
 		}
@@ -83,6 +83,14 @@ func TestSampleTimes(t *testing.T) {
 			if points[i].At <= points[i-1].At {
 				t.Errorf("%d: moment %d is not later than the one before", length, i)
 			}
+			if i >= 2 && i+1 < len(points) && points[i].At-points[i-1].At != every {
+				t.Errorf("%d: moment %d is not %d behind the one before", length, i, every)
+			}
+		}
+		// Also where no whole minute is between the two ends.
+		c := balanceLine("b", "a balance", &balanceData{Points: points, Every: every}, unit{Name: "credits"})
+		if want := "Looked at every " + days(every) + "; straight between."; c.Note != want || every <= 0 {
+			t.Errorf("%d: %q and not %q", length, c.Note, want)
 		}
 	}
 }
