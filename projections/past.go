@@ -78,7 +78,7 @@ func (v *Views) at(ctx context.Context, m *moment) (pastPlace, *events.Error) {
 	}
 	if p.Sequence > end.Sequence {
 		last := end.Position()
-		return pastPlace{}, events.Errorf(events.InvalidArgument, "at_position %s is behind the log's end %s", p, last).With("end", last.String())
+		return pastPlace{}, events.Errorf(events.InvalidArgument, "at_position %s is beyond the log's end %s", p, last).With("end", last.String())
 	}
 	c, err := v.tail.Commit(ctx, p.Sequence)
 	if err != nil {

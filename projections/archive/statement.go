@@ -108,10 +108,13 @@ func (a *Archive) Statement(ctx context.Context, account string, body []byte) (a
 	return &s.out, r.at.Position(), nil
 }
 
-// failed is the answer where a file or the log could not be read.
+// failed is the answer where something was refused, or a file or the log could not be read.
 func (a *Archive) failed(ctx context.Context, err error) *events.Error {
 	var d *damage
+	var refused *events.Error
 	switch {
+	case errors.As(err, &refused):
+		return refused
 	case ctx.Err() != nil:
 		return events.Errorf(events.Unavailable, "there was not enough time; ask for a smaller page, or with a longer %s", store.HeaderTimeout)
 	case errors.As(err, &d):
@@ -169,9 +172,12 @@ func (a *Archive) bounds(s *statement) *events.Error {
 		}
 		if p.Sequence > end.Sequence {
 			last := end.Position()
-			return events.Errorf(events.InvalidArgument, "%s %s is behind the log's end %s", b.name, p, last).With("end", last.String())
+			return events.Errorf(events.InvalidArgument, "%s %s is beyond the log's end %s", b.name, p, last).With("end", last.String())
 		}
 		*b.p = p
+	}
+	if s.filter.To.Sequence != 0 && later(s.filter.From, s.filter.To) {
+		return events.Errorf(events.InvalidArgument, "from_position %s must not be after to_position %s", s.filter.From, s.filter.To)
 	}
 	if s.Cursor == "" {
 		return nil
@@ -229,7 +235,8 @@ func (a *Archive) state(ctx context.Context, s *statement, r *reading) error {
 	return err
 }
 
-// times narrows the span by the times that are asked for.
+// times narrows the span by the times that are asked for. It refuses one that ends before it
+// begins.
 func (a *Archive) times(ctx context.Context, s *statement, at store.Chain) error {
 	whole := events.Position{Partition: at.Partition, Index: events.NoIndex}
 	if s.filter.To.Sequence == 0 {
@@ -253,6 +260,9 @@ func (a *Archive) times(ctx context.Context, s *statement, at store.Chain) error
 		if whole.Sequence = n; later(s.filter.To, whole) {
 			s.filter.To = whole
 		}
+	}
+	if later(s.filter.From, s.filter.To) {
+		return events.Errorf(events.InvalidArgument, "the span ends at %s, before it begins at %s: turn it round", s.filter.To, s.filter.From)
 	}
 	return nil
 }

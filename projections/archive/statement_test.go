@@ -96,7 +96,16 @@ func TestStatementBounds(t *testing.T) {
 	if s := must(t, a, base+`,"asset":"usd"}`); len(s.Movements) != 0 || s.Closing != (Amounts{}) {
 		t.Errorf("of another asset: %+v", s)
 	}
+	first := h.chain.Position()
+	first.Sequence = 1
+	if s := must(t, a, fmt.Sprintf(`%s,"from_position":%q,"to_position":%[2]q}`, base, end)); len(s.Movements) != 0 || s.Closing.Posted != 9_499 {
+		t.Errorf("from a position to itself: %+v", s)
+	}
 	for body, want := range map[string]string{
+		fmt.Sprintf(`%s,"from_position":%q,"to_position":%q}`, base, end, first):              "from_position " + end.String() + " must not be after to_position 0:1",
+		base + `,"from_position":"0:9.1","to_position":"0:9.0"}`:                              "must not be after",
+		fmt.Sprintf(`%s,"from_position":%q,"to_time":"1970-01-01T00:00:00.001Z"}`, base, end): "before it begins at " + end.String(),
+		fmt.Sprintf(`%s,"from_time":"2300-01-01T00:00:00Z","to_position":%q}`, base, first):   "ends at 0:1, before it begins",
 		`{}`:                               "environment must be",
 		`{"environment":"prod"}`:           "environment must be",
 		base + `,"asset":"A"}`:             "asset must be",
@@ -113,7 +122,7 @@ func TestStatementBounds(t *testing.T) {
 		base + `,"unknown":1}`:             "unknown",
 		base + `,"from_time":"yesterday"}`: "from_time",
 		base + `,"from_time":"2026-01-02T00:00:00Z","to_time":"2026-01-02T00:00:00Z"}`: "from_time must be before",
-		fmt.Sprintf(`%s,"from_position":%q}`, base, behindEnd):                         "is behind the log's end " + end.String(),
+		fmt.Sprintf(`%s,"from_position":%q}`, base, behindEnd):                         "is beyond the log's end " + end.String(),
 		fmt.Sprintf(`%s,"cursor":%q}`, base, cursorOf(behindEnd)):                      "cursor must be",
 	} {
 		if _, err := ask(a, "acme", body); err == nil || err.Code != events.InvalidArgument || !strings.Contains(err.Message, want) {
