@@ -42,7 +42,7 @@ type bucket struct {
 	writing bool        // some of dirty was taken out and is being written
 	marked  store.Chain // up to it, all that changed is dirty, being written or written
 	done    store.Chain // up to it, all that changed is written
-	failure string
+	failure string      // the last trouble, "" when all that is marked was written since
 
 	wake  chan struct{} // there is something in dirty
 	space chan struct{} // dirty was emptied
@@ -110,13 +110,22 @@ func (b *bucket) trouble(err error) bool {
 	return news
 }
 
-// work reconciles the bucket and keeps it up with the log until something fails.
+// work reconciles the bucket and keeps it up with the log until something fails. That a
+// view was made again is no failure: the bucket is reconciled with the new one.
 func (b *bucket) work(ctx context.Context) error {
-	err := b.keepUp(ctx)
-	if err != nil && ctx.Err() == nil {
-		b.trouble(err)
+	for {
+		err := b.keepUp(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case errors.Is(err, errRemade):
+			b.cfg.Logger.Info("a key-value bucket is compared with its view anew", "bucket", b.name, "reason", err)
+			continue
+		case err != nil:
+			b.trouble(err)
+		}
+		return err
 	}
-	return err
 }
 
 func (b *bucket) keepUp(ctx context.Context) error {
@@ -193,7 +202,7 @@ func (b *bucket) tryMark(changed []kvKey, marked *store.Chain) bool {
 	if len(b.dirty) > 0 {
 		signal(b.wake)
 	} else if !b.writing {
-		b.done = b.marked
+		b.done, b.failure = b.marked, ""
 	}
 	return true
 }

@@ -94,7 +94,7 @@ func (k *KV) Run(ctx context.Context) error {
 }
 
 // Status returns how far the buckets are: the one that is further behind. Failure is the
-// last trouble of each, until something has been written to it again.
+// last trouble of each, until all that it lacked is written.
 func (k *KV) Status() Status {
 	place, failures := k.buckets[0].place()
 	for _, b := range k.buckets[1:] {

@@ -353,7 +353,10 @@ func (r *Runner) remade(names []string) (count int) {
 	return count
 }
 
-// guard returns an error when a projection is another one than when remade said before:
+// errRemade says that a projection is another one than before.
+var errRemade = errors.New("made again from the log")
+
+// guard returns errRemade when a projection is another one than when remade said before:
 // who follows what it says has to compare anew.
 func (r *Runner) guard(ctx context.Context, names []string, before int) error {
 	for {
@@ -361,7 +364,7 @@ func (r *Runner) guard(ctx context.Context, names []string, before int) error {
 		swapped := r.swapped
 		r.mu.RUnlock()
 		if r.remade(names) != before {
-			return fmt.Errorf("%s was made again from the log", strings.Join(names, " or "))
+			return fmt.Errorf("%s: %w", strings.Join(names, " or "), errRemade)
 		}
 		select {
 		case <-swapped:

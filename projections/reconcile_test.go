@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -238,5 +239,42 @@ func TestKVLeavesTheBucketOfAFailedView(t *testing.T) {
 	}
 	k.commit(changed(created, "key.disabled", func(k *events.Key) { k.Status = events.Disabled }))
 	awaitDone(t, kv, k.chain.Sequence)
+	k.quietNow()
+}
+
+// TestKVAfterARebuild: a view that was made again is no trouble of a bucket, and trouble is
+// over once the bucket is known to be like its view, although nothing had to be written.
+func TestKVAfterARebuild(t *testing.T) {
+	k := newKVTest(t)
+	k.create()
+	k.commit(k.account("acme"), k.granted("acme", "grant_1", 10, 0, 10))
+	v := follow(t, k.tail)
+	k.once(v)
+	kv := k.kv(v, k.tail)
+	begun := make(chan struct{}, 10)
+	b := kv.buckets[1]
+	b.check = func(time.Duration) <-chan time.Time {
+		begun <- struct{}{}
+		return nil
+	}
+	b.trouble(errors.New("from before"))
+	run(t, kv.Run)
+	again := func(what string) {
+		t.Helper()
+		select {
+		case <-begun:
+		case <-patience(t).Done():
+			t.Fatal(what + ": the bucket is not reconciled")
+		}
+		awaitDone(t, kv, k.chain.Sequence)
+		if got := kv.Status(); got.Failure != "" || got.LagCommits != 0 {
+			t.Errorf("%s: status %+v", what, got)
+		}
+	}
+	again("after trouble")
+	rebuild(t, v.Runner, viewBalances)
+	again("after a rebuild")
+	rebuild(t, v.Runner, viewAccounts)
+	again("after another")
 	k.quietNow()
 }
