@@ -10,7 +10,8 @@ import (
 // projectionsResult answers projection.list.
 type projectionsResult struct {
 	Projections []Status `json:"projections"`
-	Work        *Work    `json:"work"` // that is done or was done last; null: none since the start
+	Work        *Work    `json:"work"`  // that is done or was done last; null: none since the start
+	Works       []Work   `json:"works"` // it and the ones before, the newest first, at most 8
 }
 
 // workResult answers projection.rebuild and projection.verify: the work has begun.
@@ -30,7 +31,7 @@ type rebuildBody struct {
 func (v *Views) Operator(status func() []Status, checks ...Check) map[string]QueryFunc {
 	return map[string]QueryFunc{
 		"projection.list": operator(v, "list", func(*struct{}) (any, *events.Error) {
-			return projectionsResult{status(), v.Work()}, nil
+			return projectionsResult{status(), v.Work(), v.Works()}, nil
 		}),
 		"projection.rebuild": operator(v, "rebuild", func(body *rebuildBody) (any, *events.Error) {
 			return begun(v.Rebuild(body.Names...))

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
 )
@@ -30,9 +32,14 @@ const (
 	workFailed  = "failed"
 )
 
+// workKept is how many works are kept to be told of, the newest among them: whoever waits
+// for one looks every now and then, and others may have begun since.
+const workKept = 8
+
 // Work is work on the whole log beside the live projections, of which there is one at a
 // time, as projection.list shows it.
 type Work struct {
+	ID          ulid.ULID   `json:"id"`     // no other work has it, also after a restart
 	Number      uint64      `json:"number"` // counts from this program's start
 	Kind        string      `json:"kind"`   // rebuild, verify
 	Projections []string    `json:"projections"`
@@ -50,8 +57,9 @@ type Work struct {
 
 // works is what a Runner knows of its work.
 type works struct {
-	mu    sync.Mutex    // guards last, next and ended; taken behind the Runner's
+	mu    sync.Mutex    // guards last, kept, next and ended; taken behind the Runner's
 	last  *Work         // that runs or ran last, nil for none
+	kept  []*Work       // the newest, last among them, oldest first; workKept at the most
 	ended chan struct{} // closes when it has ended
 	next  *job          // that is to be run, nil for none
 	wake  chan struct{}
@@ -73,6 +81,17 @@ func (r *Runner) Work() *Work {
 	r.works.mu.Lock()
 	defer r.works.mu.Unlock()
 	return r.works.copy()
+}
+
+// Works returns the newest works since the start, at most 8, the newest first.
+func (r *Runner) Works() []Work {
+	r.works.mu.Lock()
+	defer r.works.mu.Unlock()
+	out := make([]Work, 0, len(r.works.kept))
+	for _, w := range slices.Backward(r.works.kept) {
+		out = append(out, *w)
+	}
+	return out
 }
 
 func (w *works) copy() *Work {
@@ -117,7 +136,7 @@ func (r *Runner) submit(kind string, names []string, compare func(context.Contex
 			w.last.Kind, strings.Join(w.last.Projections, ", "), w.last.Position, w.last.End).With("number", w.last.Number)
 	}
 	end := r.tail.End()
-	j.work = &Work{Number: 1, Kind: kind, State: workRunning, Step: stepLog, StartedAt: events.At(time.Now()), Total: end.Ordinal,
+	j.work = &Work{ID: ulid.Make(), Number: 1, Kind: kind, State: workRunning, Step: stepLog, StartedAt: events.At(time.Now()), Total: end.Ordinal,
 		Position: j.chain.Position().String(), End: end.Position().String()}
 	for _, f := range j.fresh {
 		j.work.Projections = append(j.work.Projections, r.slots[f.slot].name)
@@ -126,6 +145,7 @@ func (r *Runner) submit(kind string, names []string, compare func(context.Contex
 		j.work.Number = w.last.Number + 1
 	}
 	w.last, w.next, w.ended = j.work, j, make(chan struct{})
+	w.kept = append(w.kept[max(0, len(w.kept)+1-workKept):], w.last)
 	signal(w.wake)
 	return w.copy(), nil
 }

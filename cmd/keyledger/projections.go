@@ -151,10 +151,10 @@ func (a *app) work(cmd *cobra.Command, kind string, body any) (*projectionWork, 
 		if err := a.ask(cmd.Context(), conn, "projection.list", nil, &now); err != nil {
 			return nil, err
 		}
-		w := now.Work
+		w := now.find(began.Work.ID)
 		switch {
-		case w == nil || w.Number != began.Work.Number:
-			return nil, fmt.Errorf("the server knows nothing of this work any more: it was started again; give the command again")
+		case w == nil:
+			return nil, fmt.Errorf("the server knows nothing of this work any more: it was started again, or has done much else since; give the command again")
 		case w.State == "failed":
 			return nil, fmt.Errorf("%s failed at %s: %s", kind, w.Position, w.Failure)
 		case w.State == "done":
@@ -205,11 +205,22 @@ type projectionList struct {
 		Failure   string `json:"failure"`
 		Rebuild   string `json:"rebuild"`
 	} `json:"projections"`
-	Work *projectionWork `json:"work"`
+	Work  *projectionWork  `json:"work"`
+	Works []projectionWork `json:"works"` // the newest first
+}
+
+// find returns a work, nil where the server knows it no more.
+func (out *projectionList) find(id string) *projectionWork {
+	i := slices.IndexFunc(out.Works, func(w projectionWork) bool { return w.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &out.Works[i]
 }
 
 // projectionWork is work on the whole log.
 type projectionWork struct {
+	ID          string      `json:"id"`
 	Number      uint64      `json:"number"`
 	Kind        string      `json:"kind"`
 	Projections []string    `json:"projections"`
