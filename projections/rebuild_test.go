@@ -388,6 +388,12 @@ func TestRebuildRefusals(t *testing.T) {
 			t.Errorf("rebuild %q: %v", names, err)
 		}
 	}
+	for _, name := range []string{"feed", "kv", "archive"} {
+		_, err := v.Rebuild(ViewKeys, name)
+		if err == nil || err.Code != events.InvalidArgument || !strings.Contains(err.Message, name+" is not rebuilt by this: ") {
+			t.Errorf("rebuild %s: %v", name, err)
+		}
+	}
 	if w := v.Work(); w != nil {
 		t.Errorf("work: %+v", w)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"time"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -32,7 +33,9 @@ type Finding struct {
 }
 
 // Check compares something that is derived from the log, such as the feed, and returns
-// what is wrong with it: "" for nothing. An error says that it could not be compared.
+// what is wrong with it: "" for nothing. An error says that it could not be compared. When it
+// tells its progress it may have to rest, so that it takes half a core at the most while
+// commands are committed.
 type Check struct {
 	Name string
 	Run  func(ctx context.Context, progress func(done, total uint64)) (wrong string, err error)
@@ -55,7 +58,10 @@ func (v *Views) Verify(checks ...Check) (*Work, *events.Error) {
 		for i := range checks {
 			j.step(checks[i].Name)
 			at := v.Applied().Position().String()
-			wrong, err := checks[i].Run(ctx, j.progress)
+			wrong, err := checks[i].Run(ctx, func(done, total uint64) {
+				j.progress(done, total)
+				_ = j.rest(ctx, false) // an error is ctx's, which ends the check too
+			})
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -70,6 +76,7 @@ func (v *Views) Verify(checks ...Check) (*Work, *events.Error) {
 }
 
 func (j *job) step(name string) {
+	j.restedAt = time.Time{}
 	j.update(func(w *Work) { w.Step, w.Done, w.Total = name, 0, 0 })
 }
 

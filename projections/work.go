@@ -36,6 +36,13 @@ const (
 // for one looks every now and then, and others may have begun since.
 const workKept = 8
 
+// notRebuilt says of what else follows the log how it is made again.
+var notRebuilt = map[string]string{
+	"feed":    "stop keyledger and move the folder of its stream away; the next start derives it from the log",
+	"kv":      "rebuild keys, balances or accounts, of which the buckets are made; what differs in the buckets is written then",
+	"archive": "keyledger projections verify finds what is wrong in it and has it made again from the log",
+}
+
 // Work is work on the whole log beside the live projections, of which there is one at a
 // time, as projection.list shows it.
 type Work struct {
@@ -44,8 +51,8 @@ type Work struct {
 	Kind        string      `json:"kind"`   // rebuild, verify
 	Projections []string    `json:"projections"`
 	State       string      `json:"state"` // running, done, failed
-	Step        string      `json:"step"`  // log, accounts, or what of is compared: feed, …
-	Done        uint64      `json:"done"`  // of the step: events of the log, accounts
+	Step        string      `json:"step"`  // log, accounts, or what else is compared: archive, feed, …
+	Done        uint64      `json:"done"`  // of the step: events of the log, accounts, or what it has
 	Total       uint64      `json:"total"` // 0: not known
 	Position    string      `json:"position"`
 	End         string      `json:"end"` // where it has to get, and that moves on
@@ -121,6 +128,8 @@ func (r *Runner) submit(kind string, names []string, compare func(context.Contex
 	for _, name := range names {
 		i := slices.Index(r.names(), name)
 		switch {
+		case i < 0 && kind == workRebuild && notRebuilt[name] != "":
+			return nil, events.Errorf(events.InvalidArgument, "%s is not rebuilt by this: %s", name, notRebuilt[name])
 		case i < 0:
 			return nil, events.Errorf(events.InvalidArgument, "there is no projection %q; there are %s", name, strings.Join(r.names(), ", "))
 		case slices.ContainsFunc(j.fresh, func(f *fresh) bool { return f.slot == i }):

@@ -22,7 +22,7 @@ func projectionsCommand(a *app) *cobra.Command {
 		Use:   "projections",
 		Short: "Watch, rebuild and verify what is derived from the log",
 		Long: `Watch, rebuild and verify what is derived from the log: the views that answer queries,
-an embedder's own projections, the feed and the key-value buckets.`,
+an embedder's own projections, the archive, the feed and the key-value buckets.`,
 		Example: "  keyledger projections list\n  keyledger projections rebuild keys\n  keyledger projections verify",
 	}, projectionsList(a), projectionsRebuild(a), projectionsVerify(a))
 }
@@ -51,7 +51,8 @@ func projectionsRebuild(a *app) *cobra.Command {
 		Short: "Make projections again from the log's beginning",
 		Long: `Make projections again from the log's beginning, beside the ones there are, which answer
 until the new ones take their place. It is for one that stopped, or that "verify" found to
-be wrong. It takes the memory of both meanwhile, and half a core while commands are
+be wrong. The feed, the buckets (kv) and the archive are made again by other means, which
+it names when it is asked for them. It takes the memory of both meanwhile, and half a core while commands are
 committed. The server goes on with it when this command is interrupted.`,
 		Example: "  keyledger projections rebuild keys\n  keyledger projections rebuild keys balances --json",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -81,10 +82,12 @@ func projectionsVerify(a *app) *cobra.Command {
 		Use:   "verify",
 		Short: "Make every projection again from the log and compare it with the live one",
 		Long: `Make every projection again from the log's beginning and compare it with the live one,
-account by account, then the feed and the key-value buckets. It ends with exit code 1 and
-names the projection, the account and the position where anything differs; "rebuild" makes
-it right. It takes the memory of all views once more, and half a core while commands are
-committed. The server goes on with it when this command is interrupted.`,
+account by account, then the archive, file by file, the feed and the key-value buckets. It
+ends with exit code 1 and names the projection, the account and the position where anything
+differs; "rebuild" makes a projection right, and the archive is made right by itself. It
+takes the memory of all views once more, the disk of the archive's largest file, and half a
+core while commands are committed. The server goes on with it when this command is
+interrupted.`,
 		Example: "  keyledger projections verify\n  keyledger projections verify --json",
 		Args:    arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
@@ -122,7 +125,7 @@ func (a *app) projectionNames(cmd *cobra.Command, args []string, _ string) ([]st
 	}
 	var names []string
 	for _, p := range out.Projections {
-		if !slices.Contains(args, p.Name) {
+		if p.Version > 0 && !slices.Contains(args, p.Name) { // the feed, the buckets and the archive have none
 			names = append(names, p.Name)
 		}
 	}

@@ -214,7 +214,8 @@ func (s *Server) queries() map[string]service.QueryFunc {
 func (s *Server) otherQueries() map[string]service.QueryFunc {
 	table := map[string]service.QueryFunc{"ledger.status": s.status, "creds.list": s.creds.page, "access.list": s.parts.access.List, "statement.list": s.parts.archive.Statement, "usage.get": s.getUsage}
 	maps.Copy(table, s.checkpointQueries())
-	checks := append([]projections.Check{projections.FeedCheck(s.js, s.tail, partition)}, s.parts.kv.Checks()...)
+	checks := []projections.Check{{Name: "archive", Run: s.parts.archive.Check}, projections.FeedCheck(s.js, s.tail, partition)}
+	checks = append(checks, s.parts.kv.Checks()...)
 	for verb, answer := range s.parts.views.Operator(s.followed, checks...) {
 		table[verb] = ofService(answer)
 	}

@@ -125,7 +125,7 @@ func TestProjectionsOfAnEmbedder(t *testing.T) {
 				t.Errorf("version %d: %+v", version, f)
 			}
 		}
-		if len(w.Findings) != 9 { // five views, its own, the feed and two buckets
+		if len(w.Findings) != 10 { // five views, its own, the archive, the feed and two buckets
 			t.Errorf("verify: %+v", w)
 		}
 		checkpointed(t, s, c)

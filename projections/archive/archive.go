@@ -188,6 +188,18 @@ func (a *Archive) apply(c *store.Commit) error {
 		a.mu.Unlock()
 		return errAgain // what is held became less meanwhile
 	}
+	a.add(c)
+	full := a.number(a.applied) > a.number(a.start)
+	a.wake()
+	a.mu.Unlock()
+	if full {
+		return a.store()
+	}
+	return nil
+}
+
+// add adds a commit to the open segment. The caller holds mu.
+func (a *Archive) add(c *store.Commit) {
 	index := 0
 	for i := range c.Entries {
 		for j := range c.Entries[i].Events {
@@ -198,13 +210,6 @@ func (a *Archive) apply(c *store.Commit) error {
 		}
 	}
 	a.applied = store.ChainAt(c)
-	full := a.number(a.applied) > a.number(a.start)
-	a.wake()
-	a.mu.Unlock()
-	if full {
-		return a.store()
-	}
-	return nil
 }
 
 // store writes the open segment and begins the next one. Nobody else adds to it, so it is

@@ -29,6 +29,10 @@ func (a *Archive) load() error {
 	for _, file := range files {
 		path := filepath.Join(a.cfg.Dir, file.Name())
 		switch {
+		case file.Name() == checkDir:
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
 		case strings.HasSuffix(path, suffixTemp):
 			if err := os.Remove(path); err != nil {
 				return err
