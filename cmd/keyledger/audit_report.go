@@ -108,15 +108,17 @@ func (f *reportFlags) data(now time.Time) (*reportData, error) {
 }
 
 // setBy chooses what a bar stands for.
-func (d *reportData) setBy() {
+func (d *reportData) setBy() { d.By = d.finest() }
+
+// finest is what a bar stands for where nothing speaks against it.
+func (d *reportData) finest() string {
 	switch length := time.Duration(d.To-d.From) * time.Millisecond; {
 	case length <= reportHours:
-		d.By = "hour"
+		return "hour"
 	case length <= reportDays:
-		d.By = "day"
-	default:
-		d.By = "month"
+		return "day"
 	}
+	return "month"
 }
 
 // gather asks for what the report needs.

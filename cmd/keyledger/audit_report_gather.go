@@ -86,6 +86,7 @@ type settled struct {
 // gatherer asks for what a report needs.
 type gatherer struct {
 	client  *client.Client
+	query   func(ctx context.Context, account, verb string, body any, opts ...client.Option) (*client.Reply, error)
 	timeout time.Duration // of a query
 	account string
 	d       *reportData
@@ -105,7 +106,7 @@ func (g *gatherer) ask(ctx context.Context, account, verb string, body, v any) e
 	if g.d.True != "" {
 		consistency = client.WithMinPosition(g.d.True)
 	}
-	reply, err := g.client.Query(ctx, account, verb, body, consistency)
+	reply, err := g.query(ctx, account, verb, body, consistency)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer to %s within %s (--timeout): %w", verb, g.timeout, err)
@@ -125,7 +126,7 @@ func (g *gatherer) ask(ctx context.Context, account, verb string, body, v any) e
 // newGatherer makes one that asks as a, about an account or the whole ledger.
 func (a *app) newGatherer(c *client.Client, account string, d *reportData) *gatherer {
 	return &gatherer{
-		client: c, timeout: a.timeout, account: account, d: d, progress: a.newProgress(),
+		client: c, query: c.Query, timeout: a.timeout, account: account, d: d, progress: a.newProgress(),
 		accountsMax: reportAccountsMax, deliveriesMax: reportDeliveriesMax, movementsMax: reportListMax,
 	}
 }
@@ -163,8 +164,9 @@ func (g *gatherer) gather(ctx context.Context) error {
 	group.SetLimit(reportAtOnce)
 	for i, name := range []string{events.Live, events.Test} {
 		d.Environments[i].Name = name
-		group.Go(func() error { return g.usage(inner, &d.Environments[i]) })
+		group.Go(func() error { return g.top(inner, &d.Environments[i]) })
 	}
+	group.Go(func() error { return g.spans(inner) })
 	for _, account := range accounts {
 		group.Go(func() error { return g.keys(inner, account) })
 		group.Go(func() error { return g.endpoints(inner, account) })
@@ -211,30 +213,6 @@ func pageBody(cursor string) map[string]any {
 		body["cursor"] = cursor
 	}
 	return body
-}
-
-// usage asks for the usage of an environment.
-func (g *gatherer) usage(ctx context.Context, e *environmentData) error {
-	top := "key"
-	if g.account == ledgerItself {
-		top = "account"
-	}
-	body := func(by, group string) map[string]any {
-		return map[string]any{"environment": e.Name, "from": g.d.From, "to": g.d.To, "by": by, "group": []string{group}}
-	}
-	if err := g.ask(ctx, g.account, "usage.get", body(g.d.By, "product"), &e.Spans); err != nil {
-		return err
-	}
-	err := g.ask(ctx, g.account, "usage.get", body("total", top), &e.Top)
-	var refused *events.Error
-	if g.account == ledgerItself && errors.As(err, &refused) && refused.Code == events.LimitExceeded {
-		g.note("More accounts have used " + e.Name + " than can be listed, so there is no table of the top ones.")
-		return nil
-	}
-	if since := e.Spans.since(); since != "" {
-		g.note("In " + e.Name + ", " + since + ".")
-	}
-	return err
 }
 
 // note says something at the end of the page.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -173,4 +174,59 @@ func TestGatherBalances(t *testing.T) {
 	}
 	l.Verify()
 	l.Stop() // before what Start has opened again is closed
+}
+
+// TestGatherManyProducts: where use by span and product has more rows than an answer can
+// have, the report shows longer spans, then products together, and says so.
+func TestGatherManyProducts(t *testing.T) {
+	l := ledgertest.Start(t)
+	if _, err := l.OpenAccount(t.Context(), "acme", ledger.OpenAccount{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Grant(t.Context(), "acme", ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 100}); err != nil {
+		t.Fatal(err)
+	}
+	for _, product := range []string{"maps", "mail"} {
+		if _, err := l.Debit(t.Context(), "acme", ledger.DebitCredit{Environment: events.Test, Asset: "credits", Amount: 1, Product: product}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		from    string
+		refused []string // spans
+		by      string
+		rows    int // of use
+		notes   []string
+	}{
+		"few":       {"-24h", nil, "hour", 2, nil},
+		"by day":    {"-24h", []string{"hour"}, "day", 2, []string{"use is shown by day"}},
+		"by month":  {"-24h", []string{"hour", "day"}, "month", 2, []string{"use is shown by month"}},
+		"too many":  {"-24h", []string{"hour", "day", "month"}, "month", 1, []string{"use is shown by month", "told apart"}},
+		"long span": {"-5000h", []string{"month"}, "month", 1, []string{"told apart"}},
+	} {
+		// What the server refuses for their number is refused here, without so many.
+		d := gathered(t, l, "acme", reportFlags{from: c.from}, time.Now().Add(time.Second), func(g *gatherer) {
+			query := g.query
+			g.query = func(ctx context.Context, account, verb string, body any, opts ...client.Option) (*client.Reply, error) {
+				if b, ok := body.(map[string]any); ok && verb == "usage.get" && b["environment"] == events.Test &&
+					fmt.Sprint(b["group"]) == "[product]" && slices.Contains(c.refused, b["by"].(string)) {
+					return nil, events.Errorf(events.LimitExceeded, "there are more rows than 10000")
+				}
+				return query(ctx, account, verb, body, opts...)
+			}
+		})
+		spans := d.Environments[1].Spans
+		if d.By != c.by || spans.By != c.by || len(spans.Rows) != c.rows || spans.Totals.Spent["credits"] != 2 {
+			t.Errorf("%s: by %s, %+v", name, d.By, spans)
+		}
+		for _, want := range c.notes {
+			if !slices.ContainsFunc(d.Notes, func(n string) bool { return strings.Contains(n, want) }) {
+				t.Errorf("%s: notes %q, without %q", name, d.Notes, want)
+			}
+		}
+		if d.Environments[0].Spans.By != c.by {
+			t.Errorf("%s: live is by %s", name, d.Environments[0].Spans.By)
+		}
+		newPage(d)
+	}
 }
