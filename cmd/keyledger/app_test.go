@@ -174,6 +174,33 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+// TestInterrupted: who interrupts a command is told no more than that, but where something
+// goes on without it.
+func TestInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	failed := errors.New("no answer")
+	if err := goesOn(ctx, failed); err != failed {
+		t.Errorf("not interrupted: %v", err)
+	}
+	interrupt()
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("ask: %w", ctx.Err()), "keyledger: interrupted\n"},
+		{goesOn(ctx, failed), "keyledger: interrupted; the server goes on: \"keyledger projections list\" shows how far it is\n"},
+	} {
+		var text bytes.Buffer
+		a := &app{errOut: &text, started: true}
+		if code := a.exit(&cobra.Command{}, nil, c.err); code != exitFailed || text.String() != c.want {
+			t.Errorf("%v: exit code %d, %q", c.err, code, text.String())
+		}
+		if got := describe(c.err, false); strings.Contains(c.want, "goes on") && got.Code != codeInterrupted {
+			t.Errorf("%v: %+v", c.err, got)
+		}
+	}
+}
+
 func TestUnsettled(t *testing.T) {
 	id := ulid.MustParse("01J8Z5T0XKQ4R7N2M3V6W9Y1AB")
 	for name, c := range map[string]struct {

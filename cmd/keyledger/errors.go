@@ -59,7 +59,7 @@ func codeOf(err error, wrong bool) int {
 // errTold ends a command with exit code 1 whose output has said why already.
 var errTold = errors.New("told")
 
-// errInterrupted is what a signal makes of a command.
+// errInterrupted is what a signal makes of a command; what wraps it says what goes on.
 var errInterrupted = errors.New("interrupted")
 
 // exit says what went wrong and returns the exit code.
@@ -73,7 +73,7 @@ func (a *app) exit(cmd *cobra.Command, args []string, err error) int {
 	err = a.explainDenied(err)
 	var usage *usageError
 	wrong := !a.started || errors.As(err, &usage)
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) && !errors.Is(err, errInterrupted) {
 		err = errInterrupted
 	}
 	if a.json || slices.Contains(args, "--json") {

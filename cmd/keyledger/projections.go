@@ -152,7 +152,7 @@ func (a *app) work(cmd *cobra.Command, kind string, body any) (*projectionWork, 
 	for step := ""; ; {
 		var now projectionList
 		if err := a.ask(cmd.Context(), conn, "projection.list", nil, &now); err != nil {
-			return nil, err
+			return nil, goesOn(cmd.Context(), err)
 		}
 		w := now.find(began.Work.ID)
 		switch {
@@ -170,9 +170,17 @@ func (a *app) work(cmd *cobra.Command, kind string, body any) (*projectionWork, 
 		select {
 		case <-tick.C:
 		case <-cmd.Context().Done():
-			return nil, fmt.Errorf("%w; the server goes on: \"keyledger projections list\" shows how far it is", cmd.Context().Err())
+			return nil, goesOn(cmd.Context(), nil)
 		}
 	}
+}
+
+// goesOn is err, or where the command was interrupted that the server goes on.
+func goesOn(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("%w; the server goes on: \"keyledger projections list\" shows how far it is", errInterrupted)
 }
 
 // stepText is what a step does, for people.
