@@ -102,9 +102,16 @@ ledger, where the subject must begin with ` + store.SubjectReplay + `, or --to-s
 		}
 		defer closeLog()
 		if to.subject != "" {
-			return a.replayToSubject(cmd, log, last, filter, &to)
+			err = a.replayToSubject(cmd, log, last, filter, &to)
+		} else {
+			err = a.replay(cmd.Context(), log, last, filter, raw)
 		}
-		return a.replay(cmd.Context(), log, last, filter, raw)
+		if err == nil && filter.passed == 0 {
+			if err = a.known(cmd, f.account); err == nil {
+				a.note("no event passes")
+			}
+		}
+		return err
 	})
 	flags := c.Flags()
 	flags.StringVar(&f.account, "account", "", "only events of this `ACCOUNT`")
@@ -167,6 +174,9 @@ type replayFlags struct {
 // filter checks them.
 func (f *replayFlags) filter() (*replayFilter, error) {
 	out := &replayFilter{account: f.account, key: f.key, eventType: f.eventType, environment: f.environment}
+	if err := checkAccount(f.account); err != nil {
+		return nil, err
+	}
 	if e := f.environment; e != "" && e != events.Test && e != events.Live {
 		return nil, usagef("--environment %q must be test or live", e)
 	}

@@ -17,6 +17,7 @@ type replayFilter struct {
 	account, key, eventType, environment string
 	from, to                             events.Position // to is included
 	fromTime, toTime                     events.Time     // toTime is included
+	passed                               int             // how many events did, or commits were printed whole
 }
 
 // bounds finds the commits worth reading: the chain before the first, and the last.
@@ -82,8 +83,17 @@ func getCommit(ctx context.Context, log store.Log, sequence uint64) (*store.Comm
 	return c, nil
 }
 
-// passes says whether an event is to be replayed. Its time was looked at by bounds.
+// passes says whether an event is to be replayed, and counts those that are. Its time was
+// looked at by bounds.
 func (f *replayFilter) passes(e *events.CloudEvent) bool {
+	if !f.fits(e) {
+		return false
+	}
+	f.passed++
+	return true
+}
+
+func (f *replayFilter) fits(e *events.CloudEvent) bool {
 	at := e.Position
 	switch {
 	case f.account != "" && e.Account != f.account,
@@ -140,6 +150,9 @@ type rawEntry struct {
 func printCommit(w io.Writer, c *store.Commit, f *replayFilter) error {
 	out := rawCommit{Commit: c, Entries: make([]rawEntry, len(c.Entries))}
 	passes := f.everything()
+	if passes {
+		f.passed++
+	}
 	entry := 0
 	err := c.Each(func(e *events.CloudEvent) error {
 		passes = passes || f.passes(e)

@@ -62,6 +62,9 @@ The log is read from its beginning, once, or twice where something was refunded.
 		if span.toTime, err = moment("to", to); err != nil {
 			return err
 		}
+		if err := checkAccount(account); err != nil {
+			return err
+		}
 		log, last, closeLog, err := a.openLog(cmd)
 		if err != nil {
 			return err
@@ -70,6 +73,11 @@ The log is read from its beginning, once, or twice where something was refunded.
 		found, err := a.reprice(cmd.Context(), log, last, newRepricer(plan, account, span.fromTime, span.toTime))
 		if err != nil {
 			return err
+		}
+		if len(found.Rows) == 0 {
+			if err := a.known(cmd, account); err != nil {
+				return err
+			}
 		}
 		return found.show(a, asCSV)
 	})

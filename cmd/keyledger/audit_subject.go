@@ -244,6 +244,6 @@ func (a *app) replayToSubject(cmd *cobra.Command, log store.Log, last uint64, fi
 	t := newTable(a.out)
 	t.row("subject", out.Subject)
 	t.row("events", grouped(out.Events))
-	t.row("last", out.Position)
+	t.row("last", orDash(out.Position))
 	return t.w.Flush()
 }

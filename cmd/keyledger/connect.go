@@ -159,6 +159,27 @@ func (a *app) query(cmd *cobra.Command, account, verb string, body any, show fun
 	})
 }
 
+// known asks whether there is an account, "" and "_" being all of them. Nil also stands for
+// no answer: it is asked about what was looked for and not found, which may be so as well.
+func (a *app) known(cmd *cobra.Command, account string) error {
+	if account == "" || account == ledgerItself {
+		return nil
+	}
+	err := a.query(cmd, account, "account.get", nil, func(*client.Reply) error { return nil })
+	if isCode(err, events.NotFound) {
+		return err
+	}
+	return nil
+}
+
+// checkAccount checks a flag --account, which may be empty, or "_" for the whole ledger.
+func checkAccount(account string) error {
+	if account != "" && account != ledgerItself && !ledger.ValidAccount(account) {
+		return usagef("--account %q is no account id: 1 to 64 of A-Z a-z 0-9 _ -", account)
+	}
+	return nil
+}
+
 // withID gives a command the flag --id.
 func withID(c *cobra.Command) *cobra.Command {
 	c.Flags().String("id", "", "command id, a `ULID`: the same id again gives the first answer again")
