@@ -79,6 +79,9 @@ func jsonMessage(err error) string {
 		if errors.Is(err, jsontext.ErrDuplicateName) {
 			return fmt.Sprintf("field %q stands twice", strings.TrimPrefix(string(syntactic.JSONPointer), "/"))
 		}
+		if syntactic.ByteOffset == 0 { // not even its beginning is
+			return `the body must be an object in JSON, such as {"limit":10}`
+		}
 		return fmt.Sprintf("malformed JSON at byte %d", syntactic.ByteOffset)
 	}
 	return "malformed JSON"

@@ -72,6 +72,8 @@ func TestDecodeStrictRefuses(t *testing.T) {
 		{"{\"name\":\"sesame\xff\"}", `malformed JSON at byte 15`},
 		{`{"name":"sesame\ud800"}`, `malformed JSON at byte 15`},
 		{"{\"metadata\":{\"a\":\"sesame\xff\"}}", `malformed JSON at byte 24`},
+		{`sesame`, `the body must be an object in JSON, such as {"limit":10}`},
+		{`'{}'`, `the body must be an object in JSON, such as {"limit":10}`},
 		{" ", `malformed JSON at byte 1`},
 	}
 	for _, test := range tests {

@@ -51,6 +51,9 @@ func past[Body any](v *Views, now QueryFunc, answer func(v *Views, account strin
 		}
 		result, err := answer(then, q.Account, &body)
 		if err != nil {
+			if err.Code == events.NotFound { // not yet: it may be there now
+				err.Message += " at " + at.Position.String()
+			}
 			return Answer{}, err
 		}
 		return Answer{Result: result, Position: at.Position}, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/keyledger/keyledger/events"
@@ -128,7 +129,13 @@ func TestPastRefuses(t *testing.T) {
 	}
 	before := events.Time(h.now - 10).String()
 	for _, at := range []string{`"at_position":"0:1"`, `"at_time":"` + before + `"`, `"at_time":"1970-01-01T00:00:01Z"`} {
-		refused(t, v, events.NotFound, "balance.get", "acme", `{"environment":"test",`+at+`}`)
+		_, err := ask(t, v, "balance.get", "acme", `{"environment":"test",`+at+`}`)
+		if err == nil || err.Code != events.NotFound || !strings.HasPrefix(err.Message, "there is no account acme at 0:") {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
+	if _, err := ask(t, v, "balance.get", "nobody", `{"environment":"test"}`); err == nil || err.Message != "there is no account nobody" {
+		t.Errorf("now: %v", err)
 	}
 	if got := into[struct{ Balance Balance }](t, v, "balance.get", "acme", `{"environment":"test","at_position":"0:2.0"}`).Balance; got.Posted != 0 {
 		t.Errorf("before the grant there were %d", got.Posted)
