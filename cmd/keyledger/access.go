@@ -59,8 +59,8 @@ account, those with unknown secrets are listed, which have none.`,
 	flags := c.Flags()
 	flags.StringVar(&key, "key", "", "only those of this `KEY`")
 	flags.StringVar(&code, "code", "", "only those answered with this `CODE`, such as ok or ip_not_allowed")
-	flags.StringVar(&from, "from", "", "`WHEN` to begin: a time, or a duration from now such as -1h")
-	flags.StringVar(&to, "to", "", "`WHEN` to end, likewise")
+	flags.StringVar(&from, "from", "", "`WHEN` to begin: "+whenText)
+	flags.StringVar(&to, "to", "", "`WHEN` to end, itself left out, "+likewiseText)
 	page.add(c)
 	return c
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/oklog/ulid/v2"
@@ -284,5 +285,35 @@ list.2          null
 `
 	if out.String() != want {
 		t.Errorf("got:\n%swant:\n%s", out.String(), want)
+	}
+}
+
+// TestTimes: every flag with a time takes a time, a date or a duration from now, and none
+// before times begin.
+func TestTimes(t *testing.T) {
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]string{
+		"2026-01-31T12:00:00Z":      "2026-01-31T12:00:00Z",
+		"2026-01-31T12:00:00+02:00": "2026-01-31T10:00:00Z",
+		"2026-01-31":                "2026-01-31T00:00:00Z",
+		"-24h":                      "2026-03-03T12:00:00Z",
+		"90m":                       "2026-03-04T13:30:00Z",
+		"0s":                        "2026-03-04T12:00:00Z",
+		"1970-01-01T00:00:00.001Z":  "1970-01-01T00:00:00.001Z",
+		"1970-01-01":                "",
+		"0001-01-01":                "",
+		"-2000000h":                 "",
+		"":                          "",
+		"soon":                      "",
+		"2026-01":                   "",
+	} {
+		got, err := parseTime("at", text, now)
+		var wrong *usageError
+		if got.String() != want || (want == "") != errors.As(err, &wrong) {
+			t.Errorf("%q is %s and not %q, %v", text, got, want, err)
+		}
+	}
+	if at, err := parseAnyTime("at", "", now); at != 0 || err != nil {
+		t.Errorf("nothing is %d, %v", at, err)
 	}
 }

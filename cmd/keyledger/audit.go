@@ -82,7 +82,7 @@ headers (CloudEvents in binary mode) and data. After SUBJECT.> the rest of the s
 the feed's, else all are on one subject. --speed is how fast: so many events a second, or
 with an x at the end so many times as fast as they came. The NATS server is that of the
 ledger, where the subject must begin with ` + store.SubjectReplay + `, or --to-server or --to-context.`,
-		Example: `  keyledger audit replay --account acme --type 'credit.*' --from-time 2026-01-01T00:00:00Z
+		Example: `  keyledger audit replay --account acme --type 'credit.*' --from-time 2026-01-01
   keyledger audit replay --key key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB
   keyledger audit replay --from-position 0:40 --to-position 0:42.3 --raw
   keyledger audit replay --account acme --to-subject 'replay.acme.>' --speed 60x
@@ -119,8 +119,8 @@ ledger, where the subject must begin with ` + store.SubjectReplay + `, or --to-s
 	flags.StringVar(&f.eventType, "type", "*", "only events of this `TYPE`, such as credit.debited or credit.*")
 	flags.StringVar(&f.fromPosition, "from-position", "", "first `POSITION`, such as 0:42.0 or 0:42")
 	flags.StringVar(&f.toPosition, "to-position", "", "last `POSITION`, included")
-	flags.StringVar(&f.fromTime, "from-time", "", "first `TIME`, RFC 3339")
-	flags.StringVar(&f.toTime, "to-time", "", "last `TIME`, RFC 3339, included")
+	flags.StringVar(&f.fromTime, "from-time", "", "`WHEN` to begin: "+whenText)
+	flags.StringVar(&f.toTime, "to-time", "", "`WHEN` to end, itself included, "+likewiseText)
 	flags.StringVar(&f.environment, "environment", "", "only events of this `ENVIRONMENT`, test or live")
 	flags.BoolVar(&raw, "raw", false, "print commits")
 	to.flags(flags)
@@ -184,16 +184,17 @@ func (f *replayFlags) filter() (*replayFilter, error) {
 		return nil, usagef("--type %q fits no event: it must be a type such as credit.debited, <noun>.* or *", f.eventType)
 	}
 	var err error
+	now := time.Now()
 	if out.from, err = position("from-position", f.fromPosition); err != nil {
 		return nil, err
 	}
 	if out.to, err = position("to-position", f.toPosition); err != nil {
 		return nil, err
 	}
-	if out.fromTime, err = moment("from-time", f.fromTime); err != nil {
+	if out.fromTime, err = parseAnyTime("from-time", f.fromTime, now); err != nil {
 		return nil, err
 	}
-	out.toTime, err = moment("to-time", f.toTime)
+	out.toTime, err = parseAnyTime("to-time", f.toTime, now)
 	return out, err
 }
 
@@ -207,15 +208,4 @@ func position(flag, text string) (events.Position, error) {
 		return at, usagef("--%s %q must be a position such as 0:42.0, or 0:42 for a whole commit", flag, text)
 	}
 	return at, nil
-}
-
-func moment(flag, text string) (events.Time, error) {
-	if text == "" {
-		return 0, nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return 0, usagef("--%s %q must be a time such as 2026-01-31T12:00:00Z", flag, text)
-	}
-	return events.At(t), nil
 }

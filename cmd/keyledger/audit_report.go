@@ -66,9 +66,9 @@ addresses of endpoints stand in it, secrets do not.`,
 	flags := c.Flags()
 	flags.StringVar(&f.account, "account", "", "`ACCOUNT` it is about")
 	flags.BoolVar(&f.all, "all", false, "it is about the whole ledger")
-	flags.StringVar(&f.from, "from", "", "`WHEN` to begin: a date, a time, or a duration from now such as -24h")
+	flags.StringVar(&f.from, "from", "", "`WHEN` to begin: "+whenText)
 	withDefault(flags, "from", "29 days before today, or the day the account was opened")
-	flags.StringVar(&f.to, "to", "", "`WHEN` to end, likewise; a date ends where it begins")
+	flags.StringVar(&f.to, "to", "", "`WHEN` to end, itself left out, "+likewiseText)
 	withDefault(flags, "to", "now")
 	flags.StringVar(&f.out, "out", "", "`FILE` to write, which nobody else may read, or - for standard output")
 	flags.BoolVar(&f.force, "force", false, "write over a file that is there")
@@ -93,7 +93,7 @@ func (f *reportFlags) data(now time.Time) (*reportData, error) {
 		if end.text == "" {
 			continue
 		}
-		at, err := parseDay(end.flag, end.text, now)
+		at, err := parseTime(end.flag, end.text, now)
 		if err != nil {
 			return nil, err
 		}

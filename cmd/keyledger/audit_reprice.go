@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"io"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +42,7 @@ price in the same proportion, rounded down.
 
 The log is read from its beginning, once, or twice where something was refunded.`,
 		Example: `  keyledger audit reprice --plan new.json
-  keyledger audit reprice --plan new.json --account acme --from 2026-01-01T00:00:00Z --to 2026-01-31T23:59:59.999Z
+  keyledger audit reprice --plan new.json --account acme --from 2026-01-01 --to 2026-01-31T23:59:59.999Z
   keyledger audit reprice --plan new.json --csv`,
 		Args: arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
@@ -55,12 +56,15 @@ The log is read from its beginning, once, or twice where something was refunded.
 		if err := (&ledger.SetPlan{Plan: plan}).Validate(); err != nil {
 			return err
 		}
-		span := &replayFilter{}
-		if span.fromTime, err = moment("from", from); err != nil {
+		now, span := time.Now(), &replayFilter{}
+		if span.fromTime, err = parseAnyTime("from", from, now); err != nil {
 			return err
 		}
-		if span.toTime, err = moment("to", to); err != nil {
+		if span.toTime, err = parseAnyTime("to", to, now); err != nil {
 			return err
+		}
+		if span.toTime != 0 && span.fromTime > span.toTime {
+			return usagef("--from %s must not be after --to %s", span.fromTime, span.toTime)
 		}
 		if err := checkAccount(account); err != nil {
 			return err
@@ -84,8 +88,8 @@ The log is read from its beginning, once, or twice where something was refunded.
 	flags := c.Flags()
 	flags.StringVar(&file, "plan", "", "the other plan as JSON, as account set-plan takes it, from a `FILE` or - for standard input")
 	flags.StringVar(&account, "account", "", "only this `ACCOUNT`")
-	flags.StringVar(&from, "from", "", "first `TIME`, RFC 3339")
-	flags.StringVar(&to, "to", "", "last `TIME`, RFC 3339, included")
+	flags.StringVar(&from, "from", "", "`WHEN` to begin: "+whenText)
+	flags.StringVar(&to, "to", "", "`WHEN` to end, itself included, "+likewiseText)
 	flags.BoolVar(&asCSV, "csv", false, "print CSV; the account of totals is *")
 	require(c, "plan")
 	return c

@@ -52,7 +52,7 @@ func creditsGrant(a *app) *cobra.Command {
 	assetFlag(c, &body.Asset)
 	flags.StringVar(&body.Grant, "grant", "", "`GRANT`: an id of your own, grant_ and a ULID, so that an invoice grants once")
 	withDefault(flags, "grant", "a new one")
-	flags.StringVar(&expires, "expires", "", "`WHEN`: what is left of it is gone then: a time, or a duration from now")
+	flags.StringVar(&expires, "expires", "", "`WHEN`: what is left of it is gone then: a date, a time, or a duration from now such as 720h")
 	flags.Int64Var(&body.Priority, "priority", 0, "low is drawn first")
 	flags.StringVar(&body.Category, "category", events.Paid, "`CATEGORY`: paid or promotional")
 	flags.StringVar(&body.Reference, "reference", "", "`TEXT` of your own, such as an invoice number")

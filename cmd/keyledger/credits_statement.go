@@ -36,7 +36,7 @@ An accounting tool keeps the position of the last movement it has and asks for w
 since. --csv prints all pages, a movement a line; what is left out of it is empty.`,
 		Example: `  keyledger credits statement acme
   keyledger credits statement acme --since 0:42.0 --csv
-  keyledger credits statement acme --environment live --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z --csv
+  keyledger credits statement acme --environment live --from 2026-01-01 --to 2026-02-01 --csv
   keyledger credits statement acme --type credit.granted --json`,
 		Args: arguments("ACCOUNT"),
 	}, func(cmd *cobra.Command, args []string) error {
@@ -57,8 +57,8 @@ since. --csv prints all pages, a movement a line; what is left out of it is empt
 	assetFlag(c, &f.asset)
 	flags.StringVar(&f.since, "since", "", "only what came after this `POSITION`: that of the last movement you have")
 	flags.StringVar(&f.until, "until", "", "only up to this `POSITION`, itself included")
-	flags.StringVar(&f.from, "from", "", "`WHEN` to begin: a time, or a duration from now such as -24h")
-	flags.StringVar(&f.to, "to", "", "`WHEN` to end, likewise; what happens then is left out")
+	flags.StringVar(&f.from, "from", "", "`WHEN` to begin: "+whenText)
+	flags.StringVar(&f.to, "to", "", "`WHEN` to end, itself left out, "+likewiseText)
 	flags.StringVar(&f.eventType, "type", "", "only this `TYPE` of event, such as credit.debited, or a filter such as 'hold.*'")
 	flags.StringVar(&f.key, "key", "", "only what this `KEY` was used for")
 	flags.BoolVar(&f.csv, "csv", false, "print all pages as CSV")

@@ -38,7 +38,7 @@ func (f *keyFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.name, "name", "", "`NAME` for people")
 	flags.StringSliceVar(&f.ips, "ip", nil, "`CIDR`: where it may be used from; repeatable; none for anywhere")
 	flags.StringSliceVar(&f.permissions, "permission", nil, "`PRODUCT:ACCESS` that a restricted key may use, read, write or *; repeatable")
-	flags.StringVar(&f.expires, "expires", "", "`WHEN`: it stops working then: a time, or a duration from now")
+	flags.StringVar(&f.expires, "expires", "", "`WHEN`: it stops working then: a date, a time, or a duration from now such as 720h")
 	flags.StringVar(&f.metadata, "metadata", "", "`JSON` object of your own")
 }
 
@@ -279,9 +279,9 @@ func keyList(a *app) *cobra.Command {
 	})
 	c.Flags().StringVar(&environment, "environment", "", "only those of test or of live")
 	c.Flags().StringVar(&status, "status", "", "only those active, disabled or revoked")
-	c.Flags().StringVar(&expiring, "expiring-before", "", "only those with an expiry before `WHEN`: a time, or a duration from now")
-	c.Flags().StringVar(&used, "used-since", "", "only those last used then or later, `WHEN`: a time, or a duration from now such as -720h")
-	c.Flags().StringVar(&unused, "unused-since", "", "only those last used before `WHEN`, or never")
+	c.Flags().StringVar(&expiring, "expiring-before", "", "only those with an expiry before `WHEN`: a date, a time, or a duration from now such as 720h")
+	c.Flags().StringVar(&used, "used-since", "", "only those last used then or later, `WHEN`: "+whenText)
+	c.Flags().StringVar(&unused, "unused-since", "", "only those last used before `WHEN`, likewise, or never")
 	c.Flags().StringVar(&name, "name-prefix", "", "only those whose name begins with this `TEXT`")
 	c.Flags().StringVar(&permission, "permission", "", "only those that name this `PRODUCT:ACCESS`, or the product with *")
 	page.add(c)

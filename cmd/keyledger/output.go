@@ -210,17 +210,41 @@ func when(t events.Time, none string) string {
 	return t.String()
 }
 
-// parseTime reads an RFC 3339 time, or a duration from now.
+// parseTime reads what every flag with a time takes: an RFC 3339 time, a date, which is its
+// beginning in UTC, or a duration from now. Zero stands for no time, so none is that or before.
 func parseTime(flag, text string, now time.Time) (events.Time, error) {
-	if d, err := time.ParseDuration(text); err == nil {
-		return events.At(now.Add(d)), nil
-	}
 	t, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return 0, usagef("--%s %q must be a time such as 2026-01-31T12:00:00Z, or a duration from now such as 720h", flag, text)
+		t, err = time.Parse(time.DateOnly, text)
 	}
-	return events.At(t), nil
+	if err != nil {
+		var d time.Duration
+		d, err = time.ParseDuration(text)
+		t = now.Add(d)
+	}
+	if err != nil {
+		return 0, usagef("--%s %q must be a date such as 2026-01-31, a time such as 2026-01-31T12:00:00Z, or a duration from now such as -24h or 720h", flag, text)
+	}
+	if at := events.At(t); at > 0 {
+		return at, nil
+	}
+	return 0, usagef("--%s %s must be later than 1970-01-01T00:00:00Z, where times begin", flag, text)
 }
+
+// parseAnyTime is parseTime of a flag that may be left out: then it is 0.
+func parseAnyTime(flag, text string, now time.Time) (events.Time, error) {
+	if text == "" {
+		return 0, nil
+	}
+	return parseTime(flag, text, now)
+}
+
+// whenText is what the help of a flag says that parseTime reads, and likewiseText of another
+// one beside it.
+const (
+	whenText     = "a date, a time, or a duration from now such as -24h"
+	likewiseText = "likewise; a date is its beginning"
+)
 
 // parseObject reads a JSON object.
 func parseObject(flag, text string) (events.Object, error) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/keyledger/keyledger/events"
@@ -11,7 +13,7 @@ type momentFlags struct{ position, time string }
 
 func (f *momentFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.position, "at-position", "", "as it was after this `POSITION`, such as 0:42.0, or 0:42 for a whole commit")
-	c.Flags().StringVar(&f.time, "at-time", "", "as it was at this `TIME`, RFC 3339")
+	c.Flags().StringVar(&f.time, "at-time", "", "as it was then, `WHEN`: "+whenText)
 	c.MarkFlagsMutuallyExclusive("at-position", "at-time")
 }
 
@@ -24,7 +26,7 @@ func (f *momentFlags) fill(body map[string]any) error {
 	if at.Sequence != 0 {
 		body["at_position"] = f.position
 	}
-	when, err := moment("at-time", f.time)
+	when, err := parseAnyTime("at-time", f.time, time.Now())
 	if err != nil {
 		return err
 	}

@@ -65,9 +65,9 @@ looks on and NO_COLOR is not set, as wide as the terminal or COLUMNS.`,
 	withDefault(flags, "account", "the whole ledger")
 	environmentFlag(c, &f.environment)
 	flags.StringVar(&f.by, "by", "day", "`SPAN` of a row: "+strings.Join(usageBy, ", "))
-	flags.StringVar(&f.from, "from", "", "`WHEN` to begin: a date, a time, or a duration from now such as -24h")
+	flags.StringVar(&f.from, "from", "", "`WHEN` to begin: "+whenText)
 	withDefault(flags, "from", "so that 24 hours, 30 days or 12 months are shown; for a total the beginning")
-	flags.StringVar(&f.to, "to", "", "`WHEN` to end, likewise; a date ends where it begins")
+	flags.StringVar(&f.to, "to", "", "`WHEN` to end, itself left out, "+likewiseText)
 	withDefault(flags, "to", "now")
 	flags.StringSliceVar(&f.group, "group", nil, "keep apart by `NAMES`: key, product, or account for the whole ledger")
 	flags.StringVar(&f.key, "key", "", "only of this `KEY`")
@@ -129,13 +129,13 @@ var usageBack = map[string]int{"hour": 24, "day": 30, "month": 12}
 func (f *usageFlags) span(now time.Time) (from, to events.Time, err error) {
 	end := events.At(now)
 	if f.to != "" {
-		if to, err = parseDay("to", f.to, now); err != nil {
+		if to, err = parseTime("to", f.to, now); err != nil {
 			return 0, 0, err
 		}
 		end = to - 1
 	}
 	if f.from != "" {
-		from, err = parseDay("from", f.from, now)
+		from, err = parseTime("from", f.from, now)
 		return from, to, err
 	}
 	back := usageBack[f.by]
@@ -148,18 +148,6 @@ func (f *usageFlags) span(now time.Time) (from, to events.Time, err error) {
 		from = events.At(t.AddDate(0, 1-back, 0))
 	}
 	return from, to, nil
-}
-
-// parseDay reads what parseTime does, and a date, which is its beginning in UTC.
-func parseDay(flag, text string, now time.Time) (events.Time, error) {
-	if day, err := time.Parse(time.DateOnly, text); err == nil {
-		return events.At(day), nil
-	}
-	at, err := parseTime(flag, text, now)
-	if err != nil {
-		return 0, usagef("--%s %q must be a date such as 2026-01-31, a time such as 2026-01-31T12:00:00Z, or a duration from now such as -24h", flag, text)
-	}
-	return at, nil
 }
 
 // usage is the reply of usage.get.
