@@ -33,7 +33,7 @@ given replace those there are; an empty --threshold takes all away.`,
 	flags.StringVar(&f.name, "name", "", "`NAME` for people")
 	flags.StringVar(&f.metadata, "metadata", "", "`JSON` object of your own")
 	flags.StringSliceVar(&f.thresholds, "threshold", nil, "`[ENVIRONMENT/]ASSET=MARK`: an amount, or a percentage such as 20%; repeatable")
-	c.MarkFlagsOneRequired("name", "metadata", "threshold")
+	requireOne(c, "name", "metadata", "threshold")
 	return withID(c)
 }
 

@@ -46,9 +46,6 @@ The log is read from its beginning, once, or twice where something was refunded.
   keyledger audit reprice --plan new.json --csv`,
 		Args: arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
-		if a.json && asCSV {
-			return usagef("--json and --csv: give one of them")
-		}
 		plan, err := readPlan(file, a.in)
 		if err != nil {
 			return err
@@ -92,6 +89,7 @@ The log is read from its beginning, once, or twice where something was refunded.
 	flags.StringVar(&to, "to", "", "`WHEN` to end, itself included, "+likewiseText)
 	flags.BoolVar(&asCSV, "csv", false, "print CSV; the account of totals is *")
 	require(c, "plan")
+	exclusive(c, "csv", "json")
 	return c
 }
 

@@ -70,7 +70,7 @@ A signing key has no secret: give its id, the file with its private half and the
 	flags.StringVar(&body.Key, "key", "", "`KEY`: the id of a signing key")
 	flags.StringVar(&signingKey, "signing-key", "", "`FILE` with its private half, in PEM (PKCS #8)")
 	flags.StringVar(&body.Message, "message", "", "`TEXT` to sign")
-	c.MarkFlagsRequiredTogether("key", "signing-key")
+	together(c, "key", "signing-key")
 	return withID(c)
 }
 

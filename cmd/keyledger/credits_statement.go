@@ -63,8 +63,9 @@ since. --csv prints all pages, a movement a line; what is left out of it is empt
 	flags.StringVar(&f.key, "key", "", "only what this `KEY` was used for")
 	flags.BoolVar(&f.csv, "csv", false, "print all pages as CSV")
 	f.page.add(c)
-	c.MarkFlagsMutuallyExclusive("csv", "limit")
-	c.MarkFlagsMutuallyExclusive("csv", "cursor")
+	exclusive(c, "csv", "json")
+	exclusive(c, "csv", "limit")
+	exclusive(c, "csv", "cursor")
 	completeWith(c, "environment", []string{events.Test, events.Live})
 	completeWith(c, "type", moneyTypes())
 	return c
@@ -150,9 +151,6 @@ func (out *statement) rows(t *table) {
 
 // statementCSV prints all pages of a statement. Each has its own time to be answered.
 func (a *app) statementCSV(cmd *cobra.Command, account string, body map[string]any) error {
-	if a.json {
-		return usagef("only one of --csv and --json can be")
-	}
 	body["limit"] = statementPageMax
 	out := csv.NewWriter(a.out)
 	if err := out.Write([]string{"position", "time", "type", "id", "amount", "posted", "held", "available", "key", "product", "reference", "event"}); err != nil {

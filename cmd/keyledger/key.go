@@ -112,7 +112,7 @@ func keyUpdate(a *app) *cobra.Command {
 		return a.command(cmd, args[0], "key.update", body, a.showKey)
 	})
 	f.add(c)
-	c.MarkFlagsOneRequired("name", "ip", "permission", "expires", "metadata")
+	requireOne(c, "name", "ip", "permission", "expires", "metadata")
 	return withID(c)
 }
 

@@ -39,7 +39,7 @@ SHA-256 of it only: give that, or the secret on standard input, to be hashed her
 	c.Flags().StringVar(&body.SHA256, "sha256", "", "`HEX`: the SHA-256 of the secret")
 	c.Flags().BoolVar(&fromInput, "secret-stdin", false, "read the secret from standard input and send its SHA-256")
 	c.Flags().StringVar(&body.ShownAs, "prefix", "", "`TEXT` that the key is shown with, such as the secret's beginning")
-	c.MarkFlagsOneRequired("sha256", "secret-stdin")
-	c.MarkFlagsMutuallyExclusive("sha256", "secret-stdin")
+	requireOne(c, "sha256", "secret-stdin")
+	exclusive(c, "sha256", "secret-stdin")
 	return withID(c)
 }

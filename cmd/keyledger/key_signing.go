@@ -34,8 +34,8 @@ func (s *signingFlags) add(c *cobra.Command, body *ledger.CreateKey) {
 	c.Flags().StringVar(&s.out, "out", "", "`FILE` for the private half, which must not be there yet (mode 0600)")
 	withDefault(c.Flags(), "out", "it is shown, once")
 	c.Flags().StringVar(&body.PublicKey, "public-key", "", "`KEY`: the public half of a pair that was made elsewhere, 32 bytes in base64")
-	c.MarkFlagsMutuallyExclusive("signing", "public-key")
-	c.MarkFlagsMutuallyExclusive("out", "public-key")
+	exclusive(c, "signing", "public-key")
+	exclusive(c, "out", "public-key")
 }
 
 // newPair is the private half of a pair that was made here.

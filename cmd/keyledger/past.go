@@ -14,7 +14,7 @@ type momentFlags struct{ position, time string }
 func (f *momentFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.position, "at-position", "", "as it was after this `POSITION`, such as 0:42.0, or 0:42 for a whole commit")
 	c.Flags().StringVar(&f.time, "at-time", "", "as it was then, `WHEN`: "+whenText)
-	c.MarkFlagsMutuallyExclusive("at-position", "at-time")
+	exclusive(c, "at-position", "at-time")
 }
 
 // fill adds to the body of a query what was given.

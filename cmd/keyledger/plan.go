@@ -61,8 +61,8 @@ plan set in the middle of a period, what was spent in it is taken off.`,
 	flags.StringSliceVar(&f.overdraft, "overdraft", nil, "how far below zero an asset may go, `ASSET=LIMIT`; repeatable")
 	flags.StringSliceVar(&f.par, "par", nil, "two assets that stand in for each other, `ASSET=ASSET`; repeatable")
 	flags.StringSliceVar(&f.terms, "asset-terms", nil, "an asset's class (credits, fiat, crypto) and digits behind the point, `ASSET=CLASS:SCALE`; repeatable")
-	c.MarkFlagsOneRequired("file", "name")
-	c.MarkFlagsMutuallyExclusive("file", "name")
+	requireOne(c, "file", "name")
+	exclusive(c, "file", "name")
 	return withID(c)
 }
 

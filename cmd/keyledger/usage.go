@@ -49,9 +49,6 @@ looks on and NO_COLOR is not set, as wide as the terminal or COLUMNS.`,
   keyledger usage --group account --by total`,
 		Args: arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
-		if f.plot && f.csv || a.json && (f.plot || f.csv) {
-			return usagef("only one of --plot, --csv and --json can be")
-		}
 		body, err := f.body(time.Now())
 		if err != nil {
 			return err
@@ -74,6 +71,7 @@ looks on and NO_COLOR is not set, as wide as the terminal or COLUMNS.`,
 	flags.StringVar(&f.product, "product", "", "only of this `PRODUCT`")
 	flags.BoolVar(&f.plot, "plot", false, "draw it")
 	flags.BoolVar(&f.csv, "csv", false, "print it as CSV, with a column for each asset and each code of a refusal")
+	exclusive(c, "plot", "csv", "json")
 	completeWith(c, "by", usageBy)
 	completeWith(c, "group", usageGroups)
 	completeWith(c, "environment", []string{events.Test, events.Live})
