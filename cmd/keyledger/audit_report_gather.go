@@ -167,6 +167,9 @@ func (g *gatherer) gather(ctx context.Context) error {
 		group.Go(func() error { return g.top(inner, &d.Environments[i]) })
 	}
 	group.Go(func() error { return g.spans(inner) })
+	if g.account == ledgerItself {
+		group.Go(func() error { return g.unknown(inner) })
+	}
 	for _, account := range accounts {
 		group.Go(func() error { return g.keys(inner, account) })
 		group.Go(func() error { return g.endpoints(inner, account) })

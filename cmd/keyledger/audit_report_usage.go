@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/keyledger/keyledger/events"
 )
@@ -53,6 +54,18 @@ func (g *gatherer) spansBy(ctx context.Context, group []string) error {
 	}
 	if group == nil {
 		g.note("There are more products than can be told apart.")
+	}
+	return nil
+}
+
+// unknown notes that requests came with secrets that no key has.
+func (g *gatherer) unknown(ctx context.Context) error {
+	var out accessRecords
+	if err := g.ask(ctx, ledgerItself, "access.list", unknownBody(g.d.From, g.d.To), &out); err != nil {
+		return err
+	}
+	if len(out.Records) > 0 {
+		g.note(strings.ToUpper(unknownSecrets[:1]) + unknownSecrets[1:] + ".")
 	}
 	return nil
 }

@@ -54,7 +54,11 @@ looks on and NO_COLOR is not set, as wide as the terminal or COLUMNS.`,
 			return err
 		}
 		return a.query(cmd, f.account, "usage.get", body, func(reply *client.Reply) error {
-			return a.showUsage(cmd, &f, reply)
+			if err := a.showUsage(cmd, &f, reply); err != nil || f.account != ledgerItself {
+				return err
+			}
+			a.noteUnknown(cmd, reply)
+			return nil
 		})
 	})
 	flags := c.Flags()
@@ -98,6 +102,9 @@ func (f *usageFlags) body(now time.Time) (map[string]any, error) {
 		if !slices.Contains(usageGroups, name) {
 			return nil, usagef("--group %q must be of %s", name, strings.Join(usageGroups, ", "))
 		}
+	}
+	if f.account == ledgerItself && (f.key != "" || slices.Contains(f.group, "key")) {
+		return nil, usagef("a key is one account's: give --account with --key or --group key")
 	}
 	body := map[string]any{"environment": f.environment, "by": f.by}
 	for name, value := range map[string]string{"key": f.key, "product": f.product} {
@@ -196,6 +203,33 @@ func (a *app) showUsage(cmd *cobra.Command, f *usageFlags, reply *client.Reply) 
 		return nil
 	}
 	return a.show(reply, &u, func(t *table) { u.rows(t, f.group) })
+}
+
+// unknownSecrets is said where requests came with secrets that no key has.
+const unknownSecrets = "requests with a secret that no key has are not counted, for they are of no account and environment: keyledger access list has them"
+
+// unknownBody asks access.list of the whole ledger for such requests.
+func unknownBody(from, to events.Time) map[string]any {
+	body := map[string]any{"code": events.KeyNotFound, "limit": 1}
+	for name, at := range map[string]events.Time{"from_time": from, "to_time": to} {
+		if at != 0 {
+			body[name] = at
+		}
+	}
+	return body
+}
+
+// noteUnknown notes that there were such requests in the span of a reply.
+func (a *app) noteUnknown(cmd *cobra.Command, reply *client.Reply) {
+	var u usage
+	if reply.Decode(&u) != nil {
+		return
+	}
+	var out accessRecords
+	err := a.query(cmd, ledgerItself, "access.list", unknownBody(u.From, u.To), func(r *client.Reply) error { return r.Decode(&out) })
+	if err == nil && len(out.Records) > 0 { // what is shown is right without the note
+		a.note("%s", unknownSecrets)
+	}
 }
 
 // since says from when on refused and free requests are counted, "" where that is from

@@ -148,6 +148,9 @@ func (u *usage) plot(p *plot, f *usageFlags) {
 	}
 	a := map[string]string{"hour": " an hour", "day": " a day", "month": " a month"}[u.By]
 	rows := u.filled(f.group)
+	if f.from == "" && len(f.group) == 0 {
+		rows = begun(rows)
+	}
 	if len(rows) == 0 || u.Totals.Requests == 0 && len(u.Totals.Spent) == 0 {
 		p.w.WriteString("no requests of " + whose + " in " + f.environment + " from " + when(u.From, "the beginning") + " to " + when(u.To, "now") + "\n")
 		return
@@ -170,6 +173,14 @@ func (u *usage) plot(p *plot, f *usageFlags) {
 		p.w.WriteString("\nspent" + a + "   " + p.draw(inkSpent, 1, 0) + " " + asset + " " + grouped(u.Totals.Spent[asset]) + "\n")
 		p.bars(inkSpent, lines(func(r *usageRow) bar { return bar{first: r.Spent[asset], text: grouped(r.Spent[asset])} }))
 	}
+}
+
+// begun leaves out the first rows of which nothing was used, where nobody asked for them.
+func begun(rows []usageRow) []usageRow {
+	i := slices.IndexFunc(rows, func(r usageRow) bool {
+		return r.Requests != 0 || len(r.Spent) > 0 || len(r.Refunded) > 0
+	})
+	return rows[max(i, 0):]
 }
 
 // filled returns the rows, and between them, where nothing is kept apart, spans without

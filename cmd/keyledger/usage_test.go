@@ -75,6 +75,19 @@ spent a day   █ usd 3
 	}
 }
 
+// TestUsagePlotBegins with the first use, where nobody said when to begin.
+func TestUsagePlotBegins(t *testing.T) {
+	u := usageOf(t, `{"usage":[{"start":"2026-03-03T00:00:00Z","requests":4,"allowed":4}],
+ "from":"2026-03-01T00:00:00Z","to":"2026-03-05T00:00:00Z","by":"day","totals":{"requests":4,"allowed":4}}`)
+	want := "2026-03-03  ###########################  4\n2026-03-04                               0\n"
+	for from, lines := range map[string]int{"": 2, "2026-03-01": 4} {
+		got := drawn(u, &usageFlags{account: "acme", environment: "live", from: from}, plot{width: 42})
+		if !strings.HasSuffix(got, want) || strings.Count(got, "2026-03-0") != lines {
+			t.Errorf("from %q:\n%s", from, got)
+		}
+	}
+}
+
 func TestUsagePlotOfGroups(t *testing.T) {
 	u := usageOf(t, `{"usage":[
  {"start":"2026-03-01T00:00:00Z","key":"key_01J8Z5T0XKQ4R7N2M3V6W9Y1AB","product":"search","requests":4,"allowed":2,"refused":2},
