@@ -124,6 +124,8 @@ ledger, where the subject must begin with ` + store.SubjectReplay + `, or --to-s
 	flags.StringVar(&f.environment, "environment", "", "only events of this `ENVIRONMENT`, test or live")
 	flags.BoolVar(&raw, "raw", false, "print commits")
 	to.flags(flags)
+	completeWith(c, "type", eventTypes())
+	completeWith(c, "environment", []string{events.Test, events.Live})
 	return c
 }
 

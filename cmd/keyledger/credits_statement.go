@@ -81,6 +81,14 @@ func moneyTypes() (names []string) {
 	return names
 }
 
+// eventTypes is every type of event.
+func eventTypes() (names []string) {
+	for _, kind := range events.Catalog {
+		names = append(names, kind.Name)
+	}
+	return names
+}
+
 // body is the query's body.
 func (f *statementFlags) body(now time.Time) (map[string]any, error) {
 	for _, p := range []struct{ flag, text string }{{"since", f.since}, {"until", f.until}} {

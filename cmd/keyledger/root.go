@@ -74,6 +74,7 @@ standard error: {"error":{"code":"…","message":"…"}}.`,
 		webhookCommand(a), auditCommand(a), usageCommand(a), exportCommand(a), restoreCommand(a), projectionsCommand(a), statusCommand(a), clockCommand(a), credsCommand(a),
 		benchCommand(a),
 	)
+	a.complete(root)
 	return root
 }
 
