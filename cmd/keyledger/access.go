@@ -60,7 +60,7 @@ account, those with unknown secrets are listed, which have none.`,
 	flags.StringVar(&key, "key", "", "only those of this `KEY`")
 	flags.StringVar(&code, "code", "", "only those answered with this `CODE`, such as ok or ip_not_allowed")
 	flags.StringVar(&from, "from", "", "`WHEN` to begin: "+whenText)
-	flags.StringVar(&to, "to", "", "`WHEN` to end, itself left out, "+likewiseText)
+	flags.StringVar(&to, "to", "", endLeftOut)
 	page.add(c)
 	return c
 }

@@ -23,7 +23,8 @@ func auditCommand(a *app) *cobra.Command {
 		Short: "Replay, verify and prove the log, and report on it",
 		Long: `Replay, verify and prove the log, and report on it. Replay and verify read the stored
 commits themselves, not a view of them, and check each one: its hash, that it follows the
-one before, and that none is missing. What prove writes can be checked by anybody who has the public key.`,
+one before, and that none is missing. What prove writes can be checked by anybody who has
+the public key.`,
 		Example: "  keyledger audit verify\n  keyledger audit replay --account acme --type 'credit.*'\n  keyledger audit prove 0:42 --out 42.tlog-proof",
 	}, auditReplay(a), auditReprice(a), auditReport(a), auditVerify(a), auditProve(a), auditCheck(a), auditCheckpoint(a), auditKey(a))
 }
@@ -120,7 +121,7 @@ ledger, where the subject must begin with ` + store.SubjectReplay + `, or --to-s
 	flags.StringVar(&f.fromPosition, "from-position", "", "first `POSITION`, such as 0:42.0 or 0:42")
 	flags.StringVar(&f.toPosition, "to-position", "", "last `POSITION`, included")
 	flags.StringVar(&f.fromTime, "from-time", "", "`WHEN` to begin: "+whenText)
-	flags.StringVar(&f.toTime, "to-time", "", "`WHEN` to end, itself included, "+likewiseText)
+	flags.StringVar(&f.toTime, "to-time", "", endIncluded)
 	flags.StringVar(&f.environment, "environment", "", "only events of this `ENVIRONMENT`, test or live")
 	flags.BoolVar(&raw, "raw", false, "print commits")
 	to.flags(flags)

@@ -58,11 +58,11 @@ error.`,
 			return out.write(a, []byte(answer.Proof), said)
 		})
 	})
-	c.Args = func(_ *cobra.Command, args []string) error {
+	c.Args = func(cmd *cobra.Command, args []string) error {
 		if consistency {
-			return arguments([]string{"OLD", "NEW"}[:max(1, min(len(args), 2))]...)(nil, args)
+			return arguments([]string{"OLD", "NEW"}[:max(1, min(len(args), 2))]...)(cmd, args)
 		}
-		return arguments("POSITION")(nil, args)
+		return arguments("POSITION")(cmd, args)
 	}
 	c.Flags().BoolVar(&consistency, "consistency", false, "prove that a log begins with an earlier one; the arguments are files of audit checkpoint")
 	out.flags(c.Flags())

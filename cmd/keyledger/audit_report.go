@@ -68,7 +68,7 @@ addresses of endpoints stand in it, secrets do not.`,
 	flags.BoolVar(&f.all, "all", false, "it is about the whole ledger")
 	flags.StringVar(&f.from, "from", "", "`WHEN` to begin: "+whenText)
 	withDefault(flags, "from", "29 days before today, or the day the account was opened")
-	flags.StringVar(&f.to, "to", "", "`WHEN` to end, itself left out, "+likewiseText)
+	flags.StringVar(&f.to, "to", "", endLeftOut)
 	withDefault(flags, "to", "now")
 	flags.StringVar(&f.out, "out", "", "`FILE` to write, which nobody else may read, or - for standard output")
 	flags.BoolVar(&f.force, "force", false, "write over a file that is there")

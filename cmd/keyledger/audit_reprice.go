@@ -86,7 +86,7 @@ The log is read from its beginning, once, or twice where something was refunded.
 	flags.StringVar(&file, "plan", "", "the other plan as JSON, as account set-plan takes it, from a `FILE` or - for standard input")
 	flags.StringVar(&account, "account", "", "only this `ACCOUNT`")
 	flags.StringVar(&from, "from", "", "`WHEN` to begin: "+whenText)
-	flags.StringVar(&to, "to", "", "`WHEN` to end, itself included, "+likewiseText)
+	flags.StringVar(&to, "to", "", endIncluded)
 	flags.BoolVar(&asCSV, "csv", false, "print CSV; the account of totals is *")
 	require(c, "plan")
 	exclusive(c, "csv", "json")

@@ -218,12 +218,12 @@ func unsettled(err error, id ulid.ULID) error {
 // arguments checks that a command has exactly the named arguments. One called ACCOUNT
 // must be able to be an account.
 func arguments(names ...string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < len(names) {
 			return usagef("%s is missing", names[len(args)])
 		}
 		if len(args) > len(names) {
-			return usagef("%q is one argument too many", args[len(names)])
+			return usagef("%q is one argument too many%s", args[len(names)], didYouMean(near(cmd, args[len(names)])))
 		}
 		for i, name := range names {
 			if name == "ACCOUNT" && !ledger.ValidAccount(args[i]) {

@@ -58,7 +58,7 @@ since. --csv prints all pages, a movement a line; what is left out of it is empt
 	flags.StringVar(&f.since, "since", "", "only what came after this `POSITION`: that of the last movement you have")
 	flags.StringVar(&f.until, "until", "", "only up to this `POSITION`, itself included")
 	flags.StringVar(&f.from, "from", "", "`WHEN` to begin: "+whenText)
-	flags.StringVar(&f.to, "to", "", "`WHEN` to end, itself left out, "+likewiseText)
+	flags.StringVar(&f.to, "to", "", endLeftOut)
 	flags.StringVar(&f.eventType, "type", "", "only this `TYPE` of event, such as credit.debited, or a filter such as 'hold.*'")
 	flags.StringVar(&f.key, "key", "", "only what this `KEY` was used for")
 	flags.BoolVar(&f.csv, "csv", false, "print all pages as CSV")

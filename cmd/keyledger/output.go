@@ -239,11 +239,12 @@ func parseAnyTime(flag, text string, now time.Time) (events.Time, error) {
 	return parseTime(flag, text, now)
 }
 
-// whenText is what the help of a flag says that parseTime reads, and likewiseText of another
-// one beside it.
+// whenText is what the help of a flag says that parseTime reads; the others are that of the
+// end of a span.
 const (
-	whenText     = "a date, a time, or a duration from now such as -24h"
-	likewiseText = "likewise; a date is its beginning"
+	whenText    = "a date, a time, or a duration from now such as -24h"
+	endIncluded = "`WHEN` to end, likewise; it is included, of a date its first moment"
+	endLeftOut  = "`WHEN` to end, likewise; it is left out, so a date ends where it begins"
 )
 
 // parseObject reads a JSON object.

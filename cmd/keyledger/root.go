@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/keyledger/keyledger/ledger/server"
 )
@@ -67,6 +69,7 @@ standard error: {"error":{"code":"…","message":"…"}}.`,
 	withEnvironment(flags, "server", "creds", "context", "json", "timeout")
 	withDefault(flags, "creds", "operator.nk in "+envDataDir+" or "+defaultDataDir+", if it is there")
 	root.SetUsageTemplate(usageTemplate)
+	root.SetFlagErrorFunc(flagError)
 
 	root.AddCommand(
 		serveCommand(a), demoCommand(a),
@@ -89,20 +92,44 @@ func (a *app) verb(c *cobra.Command, do func(cmd *cobra.Command, args []string) 
 
 // group is a command that only has verbs below it.
 func group(c *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
-	c.SuggestionsMinimumDistance = 2
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil
 		}
-		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			text += "; did you mean " + strings.Join(near, " or ") + "?"
-		}
-		return usagef("%s", text)
+		return usagef("unknown command %q for %q%s", args[0], cmd.CommandPath(), didYouMean(near(cmd, args[0])))
 	}
 	c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	c.AddCommand(verbs...)
 	return c
+}
+
+// near is the names of verbs below a command that are near to a name.
+func near(cmd *cobra.Command, name string) []string {
+	cmd.SuggestionsMinimumDistance = 2
+	return cmd.SuggestionsFor(name)
+}
+
+// didYouMean offers what is near to what was given, at the end of an error.
+func didYouMean(near []string) string {
+	if len(near) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(near, " or ") + "?"
+}
+
+// flagError says which flags begin like one that there is not.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if strings.HasPrefix(f.Name, unknown.GetSpecifiedName()) {
+			names = append(names, "--"+f.Name)
+		}
+	})
+	return fmt.Errorf("%w%s", err, didYouMean(names))
 }
 
 // usageTemplate is cobra's, but for its tables of flags.

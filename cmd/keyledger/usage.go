@@ -68,7 +68,7 @@ looks on and NO_COLOR is not set, as wide as the terminal or COLUMNS.`,
 	flags.StringVar(&f.by, "by", "day", "`SPAN` of a row: "+strings.Join(usageBy, ", "))
 	flags.StringVar(&f.from, "from", "", "`WHEN` to begin: "+whenText)
 	withDefault(flags, "from", "so that 24 hours, 30 days or 12 months are shown; for a total the beginning")
-	flags.StringVar(&f.to, "to", "", "`WHEN` to end, itself left out, "+likewiseText)
+	flags.StringVar(&f.to, "to", "", endLeftOut)
 	withDefault(flags, "to", "now")
 	flags.StringSliceVar(&f.group, "group", nil, "keep apart by `NAMES`: key, product, or account for the whole ledger")
 	flags.StringVar(&f.key, "key", "", "only of this `KEY`")
