@@ -33,7 +33,9 @@ func creditsStatement(a *app) *cobra.Command {
 refunds, corrections, transfers, holds, exchanges, expiry and allowances.
 
 An accounting tool keeps the position of the last movement it has and asks for what came
-since. --csv prints all pages, a movement a line; what is left out of it is empty.`,
+since. --csv prints all pages, a movement a line; what is left out of it is empty. References
+are printed as they were given: one that begins with = is a formula to a spreadsheet, so let
+it take that column as text.`,
 		Example: `  keyledger credits statement acme
   keyledger credits statement acme --since 0:42.0 --csv
   keyledger credits statement acme --environment live --from 2026-01-01 --to 2026-02-01 --csv
