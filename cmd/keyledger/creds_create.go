@@ -62,7 +62,7 @@ and is in no export.`,
 	})
 	c.Flags().StringVar(&body.Role, "role", "", "`ROLE`: reader, gateway or customer")
 	c.Flags().StringVar(&body.Account, "account", "", "`ACCOUNT` it is for; a reader without one reads all")
-	c.Flags().StringVar(&expires, "expires", "", "`WHEN`: it stops working then: a time, or a duration from now")
+	c.Flags().StringVar(&expires, "expires", "", "`WHEN`: it stops working then: a date, a time, or a duration from now such as 720h")
 	c.Flags().StringVar(&body.out, "out", "", "`FILE` for the seed, which must not be there yet (mode 0600)")
 	withDefault(c.Flags(), "out", "it is shown, once")
 	require(c, "role")
