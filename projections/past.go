@@ -41,6 +41,9 @@ func past[Body any](v *Views, now QueryFunc, answer func(v *Views, account strin
 		if !m.asked() {
 			return now(ctx, q)
 		}
+		if err := store.TurnOf(ctx).Read(ctx); err != nil {
+			return Answer{}, err
+		}
 		at, err := v.at(ctx, m)
 		if err != nil {
 			return Answer{}, err
@@ -83,7 +86,7 @@ func (v *Views) at(ctx context.Context, m *moment) (pastPlace, *events.Error) {
 		last := end.Position()
 		return pastPlace{}, events.Errorf(events.InvalidArgument, "at_position %s is beyond the log's end %s", p, last).With("end", last.String())
 	}
-	c, err := v.tail.Commit(ctx, p.Sequence)
+	c, err := v.tail.Asked(ctx, p.Sequence, "")
 	if err != nil {
 		return pastPlace{}, v.pastFailed(ctx, err)
 	}
@@ -101,7 +104,7 @@ func (v *Views) atTime(ctx context.Context, limit events.Time, end store.Chain) 
 		if failed != nil {
 			return true
 		}
-		c, err := v.tail.Commit(ctx, uint64(i)+1)
+		c, err := v.tail.Asked(ctx, uint64(i)+1, "")
 		if err != nil {
 			failed = err
 			return true
@@ -156,6 +159,10 @@ var errPastTooLong = errors.New("too many events")
 
 // pastFailed is the answer where the past could not be read.
 func (v *Views) pastFailed(ctx context.Context, err error) *events.Error {
+	var refused *events.Error
+	if errors.As(err, &refused) {
+		return refused
+	}
 	if ctx.Err() != nil {
 		return events.Errorf(events.Unavailable, "the past was not read in time; try again with a longer %s", store.HeaderTimeout)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
 )
 
 // Limits of delivery.list.
@@ -97,6 +98,9 @@ func (d *Dispatcher) listDeliveries(ctx context.Context, account string, body []
 	}
 	rows, at, refused := d.pendingRows(p)
 	if refused != nil {
+		return nil, events.Position{}, refused
+	}
+	if refused := store.TurnOf(ctx).Read(ctx); refused != nil {
 		return nil, events.Position{}, refused
 	}
 	if err := d.listPending(ctx, p, rows); err != nil {

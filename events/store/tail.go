@@ -19,6 +19,10 @@ const (
 	tailMark     = 100 * time.Millisecond
 )
 
+// askedAtOnce is how many commits are read from the log at once to answer questions:
+// whoever decides shares the processor, the disk and nats-server with them.
+const askedAtOnce = 2
+
 // Tail is how readers in the writer's process follow the log. It knows the acknowledged
 // end, which no reader passes, and keeps the newest commits as the writer made them, so
 // that a reader at the head decodes nothing. Older ones are read from the log and
@@ -26,6 +30,7 @@ const (
 type Tail struct {
 	log       Log
 	partition uint32
+	asking    chan struct{} // has room for one more that reads for a question
 
 	mu     sync.Mutex // guards all below
 	end    Chain
@@ -48,7 +53,7 @@ type mark struct {
 // NewTail makes a Tail whose acknowledged end is the beginning of the log.
 func NewTail(log Log, partition uint32) *Tail {
 	began := time.Now()
-	t := &Tail{log: log, partition: partition, end: Chain{Partition: partition}, moved: make(chan struct{}),
+	t := &Tail{log: log, partition: partition, asking: make(chan struct{}, askedAtOnce), end: Chain{Partition: partition}, moved: make(chan struct{}),
 		clock: func() time.Duration { return time.Since(began) }}
 	t.forget()
 	return t
@@ -201,6 +206,22 @@ func (t *Tail) Follow(ctx context.Context, from Chain, f func(*Commit) error) er
 // came before it.
 func (t *Tail) Commit(ctx context.Context, sequence uint64) (*Commit, error) {
 	return t.CommitFor(ctx, sequence, "")
+}
+
+// Asked is CommitFor to answer a question: where others are being read it waits.
+func (t *Tail) Asked(ctx context.Context, sequence uint64, account string) (*Commit, error) {
+	if sequence > 0 {
+		if c, _, _ := t.next(sequence - 1); c != nil {
+			return c, nil
+		}
+	}
+	select {
+	case t.asking <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-t.asking }()
+	return t.CommitFor(ctx, sequence, account)
 }
 
 // CommitFor is Commit for one account, as DecodeFor: of the events of others it may have

@@ -81,6 +81,9 @@ func (l *Log) List(ctx context.Context, account string, body []byte) (any, event
 		l.listHeld(p)
 	}
 	if p.out.NextCursor == nil {
+		if refused := store.TurnOf(ctx).Read(ctx); refused != nil {
+			return nil, events.Position{}, refused
+		}
 		if err := l.listStored(ctx, p); err != nil {
 			l.cfg.Logger.Warn("cannot list the access log", "error", err)
 			return nil, events.Position{}, events.Errorf(events.Unavailable, "the access log cannot be read at the moment; try again")

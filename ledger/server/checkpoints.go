@@ -245,9 +245,9 @@ func (s *Server) getCheckpoint(ctx context.Context, account string, body []byte)
 	if err := decodeOwn(account, "checkpoint.get", body, &struct{}{}); err != nil {
 		return nil, events.Position{}, err
 	}
-	newest, err := s.parts.checkpoints.Newest(ctx, s.tail.End().Sequence)
-	if err != nil {
-		return nil, events.Position{}, s.unproved(err)
+	newest, refused := s.newest(ctx, s.tail.End().Sequence)
+	if refused != nil {
+		return nil, events.Position{}, refused
 	}
 	return &SignedCheckpoint{newest.Checkpoint, string(newest.Note), s.checkpointKey.Public()}, newest.Checkpoint.Position(), nil
 }
@@ -265,6 +265,12 @@ func (s *Server) getProof(ctx context.Context, account string, body []byte) (any
 	}
 	if end := s.tail.End(); at.Sequence > end.Sequence {
 		return nil, events.Position{}, events.Errorf(events.NotFound, "there is no %s yet: the log ends at %s", at, end.Position())
+	}
+	if _, refused := s.newest(ctx, at.Sequence); refused != nil {
+		return nil, events.Position{}, refused
+	}
+	if refused := store.TurnOf(ctx).Read(ctx); refused != nil {
+		return nil, events.Position{}, refused
 	}
 	p, err := s.parts.checkpoints.Prove(ctx, at.Sequence)
 	if err != nil {
@@ -306,18 +312,33 @@ func (s *Server) getConsistency(ctx context.Context, account string, body []byte
 	if ask.New == "" {
 		size = s.tail.End().Sequence
 	}
-	newest, err := s.parts.checkpoints.Newest(ctx, size)
-	if err != nil {
-		return nil, events.Position{}, s.unproved(err)
+	newest, refused := s.newest(ctx, size)
+	if refused != nil {
+		return nil, events.Position{}, refused
 	}
 	if ask.New == "" {
 		newer = newest
+	}
+	if refused := store.TurnOf(ctx).Read(ctx); refused != nil {
+		return nil, events.Position{}, refused
 	}
 	p, err := s.parts.checkpoints.ProveConsistent(old, newer)
 	if err != nil {
 		return nil, events.Position{}, s.unproved(err)
 	}
 	return s.proofFile(p.New, p.Encode())
+}
+
+// newest waits for a checkpoint of so many commits or more.
+func (s *Server) newest(ctx context.Context, size uint64) (projections.Signed, *events.Error) {
+	if refused := store.TurnOf(ctx).Wait(ctx); refused != nil {
+		return projections.Signed{}, refused
+	}
+	newest, err := s.parts.checkpoints.Newest(ctx, size)
+	if err != nil {
+		return newest, s.unproved(err)
+	}
+	return newest, nil
 }
 
 // openSigned reads a signed checkpoint of a query.

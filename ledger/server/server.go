@@ -14,7 +14,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -49,15 +48,14 @@ type Server struct {
 	writer        *writer.Writer
 	tail          *store.Tail
 	parts         parts
-	usages        *semaphore.Weighted // queries of usage that run
-	web           net.Listener        // nil when off
+	web           net.Listener // nil when off
 	ready         chan struct{}
 }
 
 // Open locks the data directory, starts NATS on it and makes what is missing: keys and
 // streams. Run serves; Close undoes Open.
 func Open(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg.withDefaults(), ready: make(chan struct{}), usages: semaphore.NewWeighted(usageAtOnce)}
+	s := &Server{cfg: cfg.withDefaults(), ready: make(chan struct{})}
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, s.storageFailed(err)

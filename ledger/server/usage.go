@@ -22,7 +22,6 @@ const (
 	usageAmountsMax = 5 * usageRowsMax        // spent, refunded and refusals, in all rows of an answer
 	usageBytesMax   = payloadBytesMax - 4<<10 // of an answer, with room for headers
 	usageReadMax    = 5_000_000               // rows of the archive that one query reads: a quarter of a second's work
-	usageAtOnce     = 4                       // queries; others wait
 )
 
 // What usage.get counts by, and what it keeps apart.
@@ -115,20 +114,13 @@ func (s *Server) getUsage(ctx context.Context, account string, body []byte) (any
 	if refused != nil {
 		return nil, events.Position{}, refused
 	}
-	if err := s.parts.archive.Wait(ctx, known.Sequence); err != nil {
-		return nil, events.Position{}, events.Errorf(events.Unavailable, "the archive has not come to position %s yet; try again", known)
-	}
-	if err := s.usages.Acquire(ctx, 1); err != nil {
-		return nil, events.Position{}, events.Errorf(events.Unavailable, "too many queries of usage are running; try again")
-	}
-	defer s.usages.Release(1)
 	if q.To == 0 {
-		now := max(events.At(s.clock()), s.parts.archive.Applied().Time)
+		now := max(events.At(s.clock()), s.tail.End().Time)
 		if q.To = hourOf(now) + archive.HourMS; q.From >= q.To {
 			return nil, events.Position{}, errUsageSpan()
 		}
 	}
-	at, err := s.parts.archive.Usage(ctx, q.source(), q.From, q.To, q.paid)
+	at, err := s.parts.archive.Usage(ctx, known.Sequence, q.source(), q.From, q.To, q.paid)
 	var since events.Time
 	if err == nil {
 		since, err = s.parts.access.Count(ctx, account, q.From, q.To, q.unpaid)
@@ -136,6 +128,10 @@ func (s *Server) getUsage(ctx context.Context, account string, body []byte) (any
 	switch {
 	case q.failed != nil:
 		return nil, events.Position{}, q.failed
+	case errors.As(err, &refused):
+		return nil, events.Position{}, refused
+	case errors.Is(err, archive.ErrBehind):
+		return nil, events.Position{}, events.Errorf(events.Unavailable, "the archive has not come to position %s yet; try again", known)
 	case err != nil:
 		if ctx.Err() == nil {
 			s.cfg.Logger.Warn("cannot count usage", "account", account, "error", err)

@@ -23,24 +23,26 @@ func (s *Service) query(r *request) {
 		r.fail(err)
 		return
 	}
-	s.run(r, account, answer, func(ctx context.Context) *events.Error { return s.await(ctx, r) })
+	s.run(r, account, answer, s.await)
 }
 
-// run answers a request on a goroutine of its own, once what it waits for is there.
-func (s *Service) run(r *request, account string, answer QueryFunc, await func(context.Context) *events.Error) {
-	if !s.queries.TryAcquire(1) {
-		r.fail(events.Errorf(events.Unavailable, "too many queries are running; try again"))
-		return
-	}
+// run answers a request on a goroutine of its own, once what it waits for is there and it is
+// its turn.
+func (s *Service) run(r *request, account string, answer QueryFunc, await func(context.Context, *request, *turn) *events.Error) {
 	go func() {
-		defer s.queries.Release(1)
 		ctx, cancel := context.WithDeadline(context.Background(), r.deadline)
 		defer cancel()
-		if err := await(ctx); err != nil {
+		t := &turn{s: s, account: account}
+		defer t.end()
+		err := await(ctx, r, t)
+		if err == nil {
+			err = t.enter(ctx, s.quick)
+		}
+		if err != nil {
 			r.fail(err)
 			return
 		}
-		result, at, err := answer(ctx, account, r.body)
+		result, at, err := answer(store.WithTurn(ctx, t), account, r.body)
 		if err != nil {
 			r.fail(err)
 			return
@@ -74,7 +76,7 @@ func (s *Service) decodeQuery(r *request) (QueryFunc, string, *events.Error) {
 }
 
 // await makes a query wait for the position its headers ask for.
-func (s *Service) await(ctx context.Context, r *request) *events.Error {
+func (s *Service) await(ctx context.Context, r *request, t *turn) *events.Error {
 	var sequence uint64
 	if text := r.header.Get(store.HeaderMinPosition); text != "" {
 		at, err := events.ParsePosition(text)
@@ -86,6 +88,9 @@ func (s *Service) await(ctx context.Context, r *request) *events.Error {
 	switch r.header.Get(store.HeaderConsistency) {
 	case "":
 	case strict:
+		if err := t.Wait(ctx); err != nil {
+			return err
+		}
 		at, err := s.barrier(ctx, r)
 		if err != nil {
 			return err
@@ -96,6 +101,9 @@ func (s *Service) await(ctx context.Context, r *request) *events.Error {
 	}
 	if sequence == 0 {
 		return nil
+	}
+	if err := t.Wait(ctx); err != nil {
+		return err
 	}
 	if err := s.cfg.WaitFor(ctx, sequence); err != nil {
 		return events.Errorf(events.Unavailable, "the view did not reach position 0:%d in time; try again", sequence)

@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/oklog/ulid/v2"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -30,8 +29,6 @@ const (
 
 	DefaultTimeout = 5 * time.Second
 	MaxTimeout     = time.Minute
-
-	maxQueries = 256 // running or waiting at once
 )
 
 // Name is the micro service's name.
@@ -66,14 +63,24 @@ type Config struct {
 
 // Service is the running micro service.
 type Service struct {
-	cfg     Config
-	micro   micro.Service
-	queries *semaphore.Weighted
+	cfg   Config
+	micro micro.Service
+
+	quick, readers, waiting *pool // of queries
+}
+
+func newService(cfg Config) *Service {
+	return &Service{
+		cfg:     cfg,
+		quick:   newPool(quickLimits, "are running"),
+		readers: newPool(readLimits, "read the log"),
+		waiting: newPool(waitLimits, "wait for a position"),
+	}
 }
 
 // Start registers the service: from now on it is reachable.
 func Start(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, queries: semaphore.NewWeighted(maxQueries)}
+	s := newService(cfg)
 	m, err := micro.AddService(cfg.Conn, micro.Config{
 		Name: Name, Version: cfg.Version, Description: "API keys, credits and webhooks in one provable log",
 	})

@@ -256,8 +256,12 @@ func (a *Archive) wake() {
 	}
 }
 
-// Wait returns when the commit at sequence is in the archive, or with an error that wraps
-// ctx's when ctx ends first.
+// ErrBehind is what an error of Wait wraps when the archive did not come that far in time.
+var ErrBehind = errors.New("the archive has not come that far yet")
+
+// Wait returns when the commit at sequence is in the archive. A query that has to wait lets
+// others read meanwhile. The error wraps ErrBehind and ctx's when ctx ends first, or is an
+// *events.Error of the query's turn.
 func (a *Archive) Wait(ctx context.Context, sequence uint64) error {
 	for {
 		a.mu.Lock()
@@ -271,10 +275,13 @@ func (a *Archive) Wait(ctx context.Context, sequence uint64) error {
 		}
 		moved := a.moved
 		a.mu.Unlock()
+		if refused := store.TurnOf(ctx).Wait(ctx); refused != nil {
+			return refused
+		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for sequence %d in the archive, which has %d: %w", sequence, reached, ctx.Err())
+			return fmt.Errorf("wait for sequence %d: %w, it has %d: %w", sequence, ErrBehind, reached, ctx.Err())
 		}
 	}
 }

@@ -16,10 +16,13 @@ import (
 // order, with its index in its commit, once the archive has come that far. Commits are
 // shared. It returns ctx's error, that of a file or of the log, or each's.
 func (a *Archive) Past(ctx context.Context, account string, to events.Position, each func(c *store.Commit, index int) error) error {
-	if err := a.Wait(ctx, to.Sequence); err != nil {
+	r, err := a.readAt(ctx, account, historyPart, to.Sequence)
+	if err != nil {
 		return err
 	}
-	return a.readAhead(ctx, account, a.History(ctx, account, Filter{To: to}), each)
+	defer r.close()
+	entries := func(yield func(Entry, error) bool) { r.history(ctx, Filter{To: to}, yield) }
+	return a.readAhead(ctx, account, entries, each)
 }
 
 // aheadCommits is how many commits are read ahead of the one that is used.
@@ -111,7 +114,7 @@ type commits struct {
 func (r *commits) at(ctx context.Context, e *Entry) (*store.Commit, error) {
 	p := e.Position
 	if r.last == nil || r.last.Sequence != p.Sequence {
-		c, err := r.tail.CommitFor(ctx, p.Sequence, r.account)
+		c, err := r.tail.Asked(ctx, p.Sequence, r.account)
 		if errors.Is(err, store.ErrNoMessage) {
 			err = &store.DamageError{Partition: p.Partition, Sequence: p.Sequence, Reason: "message missing"}
 		}
@@ -135,7 +138,7 @@ func (a *Archive) before(ctx context.Context, time events.Time, end uint64) (uin
 		if failed != nil {
 			return true
 		}
-		c, err := a.cfg.Tail.Commit(ctx, uint64(i)+1)
+		c, err := a.cfg.Tail.Asked(ctx, uint64(i)+1, "")
 		if err != nil {
 			failed = fmt.Errorf("read commit %d: %w", i+1, err)
 			return true

@@ -34,6 +34,24 @@ func (a *Archive) read(account string, part int) *reading {
 	}
 }
 
+// readAt begins a reading that has the commit at sequence, once the archive does and it is
+// the query's turn to read. Its error is that of Wait, or an *events.Error of the turn.
+func (a *Archive) readAt(ctx context.Context, account string, part int, sequence uint64) (*reading, error) {
+	for {
+		if err := a.Wait(ctx, sequence); err != nil {
+			return nil, err
+		}
+		if refused := store.TurnOf(ctx).Read(ctx); refused != nil {
+			return nil, refused
+		}
+		r := a.read(account, part)
+		if r.at.Sequence >= sequence {
+			return r, nil
+		}
+		r.close() // a file was found damaged meanwhile
+	}
+}
+
 // close ends a reading.
 func (r *reading) close() {
 	for _, s := range r.segments {

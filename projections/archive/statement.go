@@ -95,12 +95,10 @@ func (a *Archive) Statement(ctx context.Context, account string, body []byte) (a
 		return nil, events.Position{}, refused
 	}
 	// Positions that an answer gave may be ahead of the archive, never of the log.
-	if err := a.Wait(ctx, max(at.Sequence, s.filter.From.Sequence, s.filter.To.Sequence)); err != nil {
-		reached := a.Applied()
-		return nil, events.Position{}, events.Errorf(events.Unavailable, "the archive has not come that far yet: it is at %s; try again, or with a longer %s",
-			reached.Position(), store.HeaderTimeout)
+	r, err := a.readAt(ctx, account, historyPart, max(at.Sequence, s.filter.From.Sequence, s.filter.To.Sequence))
+	if err != nil {
+		return nil, events.Position{}, a.failed(ctx, err)
 	}
-	r := a.read(account, historyPart)
 	defer r.close()
 	if err := a.state(ctx, s, r); err != nil {
 		return nil, events.Position{}, a.failed(ctx, err)
@@ -115,6 +113,9 @@ func (a *Archive) failed(ctx context.Context, err error) *events.Error {
 	switch {
 	case errors.As(err, &refused):
 		return refused
+	case errors.Is(err, ErrBehind):
+		reached := a.Applied()
+		return events.Errorf(events.Unavailable, "%v: it is at %s; try again, or with a longer %s", ErrBehind, reached.Position(), store.HeaderTimeout)
 	case ctx.Err() != nil:
 		return events.Errorf(events.Unavailable, "there was not enough time; ask for a smaller page, or with a longer %s", store.HeaderTimeout)
 	case errors.As(err, &d):

@@ -191,12 +191,16 @@ func (u *usage) append(b []byte, account string) []byte {
 }
 
 // Usage calls f for the rows of an account, Ledger or Accounts, whose hours begin at from or
-// later and before to, oldest first, and returns the position that is true at. There may be
+// later and before to, oldest first, and returns the position that is true at: it waits until
+// the archive has the commit at sequence. There may be
 // several rows of the same hour and names, which add up. The row is f's until it returns; its
-// strings are f's to keep. The error is f's, ctx's, or of a file that is damaged, which will be
-// made again.
-func (a *Archive) Usage(ctx context.Context, account string, from, to events.Time, f func(*UsageRow) error) (events.Position, error) {
-	r := a.read(account, usagePart)
+// strings are f's to keep. The error is f's, ctx's, that of Wait or of the query's turn, or of
+// a file that is damaged, which will be made again.
+func (a *Archive) Usage(ctx context.Context, sequence uint64, account string, from, to events.Time, f func(*UsageRow) error) (events.Position, error) {
+	r, err := a.readAt(ctx, account, usagePart, sequence)
+	if err != nil {
+		return events.Position{}, err
+	}
 	defer r.close()
 	inside := func(begin, end place) bool { return end.time >= from && begin.time < to }
 	for chunk, err := range r.chunks(false, inside) {

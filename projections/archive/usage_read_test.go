@@ -57,7 +57,7 @@ func (h *bench) checkUsage(a *Archive, naive naiveUsage) {
 				return err != nil || of != account || hour < from || hour >= to
 			})
 			got := naiveUsage{}
-			at, err := a.Usage(h.t.Context(), account, events.Time(from)*HourMS, events.Time(to)*HourMS, got.take(account))
+			at, err := a.Usage(h.t.Context(), 0, account, events.Time(from)*HourMS, events.Time(to)*HourMS, got.take(account))
 			if err != nil || at != h.chain.Position() || !maps.Equal(got, want) {
 				h.t.Fatalf("usage of %s from hour %d to %d at %s: %v, %v; want %v", account, from, to, at, got, err, want)
 			}
@@ -111,13 +111,13 @@ func TestUsageEnds(t *testing.T) {
 	h.grow(5 * testSpan)
 	h.reach(a)
 	rows := 0
-	_, err := a.Usage(t.Context(), Ledger, 0, math.MaxInt64, func(*UsageRow) error { rows++; return os.ErrInvalid })
+	_, err := a.Usage(t.Context(), 0, Ledger, 0, math.MaxInt64, func(*UsageRow) error { rows++; return os.ErrInvalid })
 	if rows != 1 || err == nil {
 		t.Errorf("%d rows, %v", rows, err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := a.Usage(ended, Ledger, 0, math.MaxInt64, func(*UsageRow) error { return nil }); err == nil {
+	if _, err := a.Usage(ended, 0, Ledger, 0, math.MaxInt64, func(*UsageRow) error { return nil }); err == nil {
 		t.Error("it goes on when nobody waits")
 	}
 }

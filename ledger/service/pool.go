@@ -1,0 +1,164 @@
+package service
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/keyledger/keyledger/events"
+)
+
+// limits of a pool, in queries. No account has more than half of anything.
+type limits struct{ atOnce, queue int }
+
+// Limits of queries, whoever asks them.
+var (
+	// quickLimits is of those that look into memory.
+	quickLimits = limits{atOnce: 256, queue: 1024}
+	// readLimits is of those that read the log, streams or files. They are few: decisions
+	// share the processor and the disk with them.
+	readLimits = limits{atOnce: 4, queue: 128}
+	// waitLimits is of those that wait for a position.
+	waitLimits = limits{atOnce: 1024}
+)
+
+// pool bounds how many queries do one kind of thing at once, and how many of each account.
+// Others wait in order, except behind those whose account has its share.
+type pool struct {
+	limits
+	what string // they do
+
+	mu      sync.Mutex // guards all below
+	running int
+	queued  []*queued
+	shares  map[string]*share // of accounts that have any
+}
+
+// share is how many of an account's queries run and wait.
+type share struct{ running, queued int }
+
+// queued is a query that waits. Ready closes when it may run.
+type queued struct {
+	account string
+	ready   chan struct{}
+}
+
+func newPool(l limits, what string) *pool {
+	return &pool{limits: l, what: what, shares: map[string]*share{}}
+}
+
+// enter returns when an account's query may run; leave must follow. It is Unavailable at
+// once where too many wait already, or when ctx ends first.
+func (p *pool) enter(ctx context.Context, account string) *events.Error {
+	p.mu.Lock()
+	s := p.shares[account]
+	if s == nil {
+		s = &share{}
+		p.shares[account] = s
+	}
+	if p.fits(s) {
+		p.run(s)
+		p.mu.Unlock()
+		return nil
+	}
+	var refused *events.Error
+	switch {
+	case s.queued >= p.queue/2 && s.running >= p.atOnce/2:
+		refused = events.Errorf(events.Unavailable, "too many of this account's queries %s; try again", p.what)
+	case len(p.queued) >= p.queue || s.queued >= p.queue/2:
+		refused = events.Errorf(events.Unavailable, "too many queries %s; try again", p.what)
+	}
+	if refused != nil {
+		p.forget(account, s)
+		p.mu.Unlock()
+		return refused
+	}
+	q := &queued{account, make(chan struct{})}
+	p.queued = append(p.queued, q)
+	s.queued++
+	p.mu.Unlock()
+	select {
+	case <-q.ready:
+		return nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.Index(p.queued, q)
+	if i < 0 {
+		return nil // its turn came as well
+	}
+	p.queued = slices.Delete(p.queued, i, i+1)
+	s.queued--
+	p.forget(account, s)
+	return events.Errorf(events.Unavailable, "many queries %s, and this one's turn did not come in time; try again", p.what)
+}
+
+// leave ends the run of an account's query.
+func (p *pool) leave(account string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.shares[account]
+	p.running--
+	s.running--
+	p.forget(account, s)
+	p.queued = slices.DeleteFunc(p.queued, func(q *queued) bool {
+		s := p.shares[q.account]
+		if !p.fits(s) {
+			return false
+		}
+		s.queued--
+		p.run(s)
+		close(q.ready)
+		return true
+	})
+}
+
+// fits says whether one more of an account may run. The caller holds mu, as of all below.
+func (p *pool) fits(s *share) bool { return p.running < p.atOnce && s.running < p.atOnce/2 }
+
+func (p *pool) run(s *share) {
+	p.running++
+	s.running++
+}
+
+// forget forgets an account that has no query.
+func (p *pool) forget(account string, s *share) {
+	if *s == (share{}) {
+		delete(p.shares, account)
+	}
+}
+
+// turn is one query's way through the pools: it is in one at a time. It implements
+// store.Turn.
+type turn struct {
+	s       *Service
+	account string
+	in      *pool // nil: in none
+}
+
+// Read implements store.Turn.
+func (t *turn) Read(ctx context.Context) *events.Error { return t.enter(ctx, t.s.readers) }
+
+// Wait implements store.Turn.
+func (t *turn) Wait(ctx context.Context) *events.Error { return t.enter(ctx, t.s.waiting) }
+
+func (t *turn) enter(ctx context.Context, p *pool) *events.Error {
+	if t.in == p {
+		return nil
+	}
+	t.end()
+	err := p.enter(ctx, t.account)
+	if err == nil {
+		t.in = p
+	}
+	return err
+}
+
+// end leaves the pool that it is in.
+func (t *turn) end() {
+	if t.in != nil {
+		t.in.leave(t.account)
+		t.in = nil
+	}
+}
