@@ -190,10 +190,12 @@ func (a *Archive) apply(c *store.Commit) error {
 	}
 	a.add(c)
 	full := a.number(a.applied) > a.number(a.start)
+	f := footer{Fan: uint32(a.fan), Span: a.cfg.Span, Number: a.number(a.start), Start: a.start, End: a.applied}
+	parts := a.open
 	a.wake()
 	a.mu.Unlock()
 	if full {
-		return a.store()
+		return a.store(f, &parts)
 	}
 	return nil
 }
@@ -212,12 +214,11 @@ func (a *Archive) add(c *store.Commit) {
 	a.applied = store.ChainAt(c)
 }
 
-// store writes the open segment and begins the next one. Nobody else adds to it, so it is
-// read without the lock.
-func (a *Archive) store() error {
-	f := footer{Fan: uint32(a.fan), Span: a.cfg.Span, Number: a.number(a.start), Start: a.start, End: a.applied}
-	parts := a.open
-	if err := writeOpen(a.cfg.Dir, f, &parts, a.step); err != nil {
+// store writes the open segment, as it was when it was full, and begins the next one. Nobody
+// adds to its parts any more, so they are read without the lock; a reader that comes upon
+// damage may begin another one meanwhile.
+func (a *Archive) store(f footer, parts *[len(kinds)]part) error {
+	if err := writeOpen(a.cfg.Dir, f, parts, a.step); err != nil {
 		return fmt.Errorf("write a segment: %w", err)
 	}
 	s, err := openSegment(a.path(0, f.Number))
@@ -227,7 +228,7 @@ func (a *Archive) store() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.start != f.Start || a.applied != f.End {
-		s.release()
+		a.remove(s)
 		return errAgain
 	}
 	a.held = append(slices.Clip(a.held), s)
