@@ -15,7 +15,7 @@ import (
 func (s *Server) openArchive() (err error) {
 	p := &s.parts
 	p.archive, err = archive.Open(archive.Config{
-		Tail: s.tail, Partition: partition, Dir: s.dir.archiveDir(), Logger: s.cfg.Logger, Known: p.views.Known,
+		Tail: s.tail, Partition: partition, Dir: s.dir.archiveDir(), Logger: s.cfg.Logger, Known: p.views.Known, Room: s.roomForViews,
 	})
 	if err != nil {
 		return err
@@ -27,7 +27,7 @@ func (s *Server) openArchive() (err error) {
 // archiveStatus says how far the archive is.
 func (s *Server) archiveStatus() projections.Status {
 	place := s.parts.archive.Applied()
-	return projections.StatusAt("archive", place, s.tail, "")
+	return projections.StatusAt("archive", place, s.tail, s.parts.archive.Trouble())
 }
 
 // verifyArchive reads all of the archive's files. What is damaged is logged and removed, so

@@ -102,12 +102,12 @@ func (s *Server) watchDerived(ctx context.Context) error {
 	}
 }
 
-// viewsReserve is how many bytes of the volume the views' checkpoints leave free, a fifth of
+// viewsReserve is how many bytes of the volume the views' checkpoints and the archive leave free, a fifth of
 // it where that is less: more than the writer keeps for itself, so that no command is
 // refused because of them.
 const viewsReserve = 128 << 20
 
-// roomForViews says whether the volume has so many more bytes for a checkpoint of the views.
+// roomForViews says whether the volume has so many more bytes for a file that is made from the log.
 func (s *Server) roomForViews(bytes int64) error {
 	fs, err := volumeOf(s.dir.path)
 	if err != nil {

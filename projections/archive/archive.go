@@ -23,9 +23,16 @@ const (
 	fanSegments = 16
 )
 
-// retryPause is how long the archive waits after an error of the disk or of a read of the
-// log before it tries again.
-const retryPause = 5 * time.Second
+// How long the archive waits after an error of the disk or of a read of the log before it
+// tries again: twice as long each time, from retryPause up to retryPauseMax.
+const (
+	retryPause    = 5 * time.Second
+	retryPauseMax = time.Minute
+)
+
+// openRoom is how many bytes of the volume a segment of level 0 must find; one of accounts with
+// a few events each has about 9 MiB.
+const openRoom = 2 * syncEvery
 
 // Config says what an Archive needs.
 type Config struct {
@@ -35,6 +42,8 @@ type Config struct {
 	Logger    *slog.Logger
 	// Known says whether there is an account, and the position that is true at.
 	Known func(account string) (events.Position, *events.Error)
+	// Room says whether the volume has so many more bytes for the archive. nil: it has.
+	Room func(bytes int64) error
 	// Span is how many events a segment of level 0 has, more than any commit. 0: 131,072.
 	Span uint64
 }
@@ -56,6 +65,7 @@ type Archive struct {
 	start   store.Chain  // where the open segment begins: the end of held
 	applied store.Chain  // the last commit that the open segment has
 	open    [len(kinds)]part
+	trouble string             // why following does not go on, "" where it does
 	again   context.CancelFunc // ends following, so that it begins again at the end of held
 	moved   chan struct{}      // closes when applied moves; nil when nobody waits
 }
@@ -106,8 +116,13 @@ func (a *Archive) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	merging.Go(func() { a.mergeAll(ctx) })
+	pause := retryPause
 	for {
+		before := a.Applied()
 		err := a.follow(ctx)
+		if a.Applied().Sequence > before.Sequence || errors.Is(err, errAgain) {
+			pause = retryPause
+		}
 		var damaged *store.DamageError
 		switch {
 		case ctx.Err() != nil:
@@ -117,15 +132,20 @@ func (a *Archive) Run(ctx context.Context) error {
 		case errors.As(err, &damaged):
 			return fmt.Errorf("archive the log: %w", err)
 		}
-		a.cfg.Logger.Warn("the archive was interrupted and goes on a little later", "error", err, "pause", retryPause)
+		a.mu.Lock()
+		a.trouble = err.Error()
+		a.mu.Unlock()
+		a.cfg.Logger.Warn("the archive was interrupted and goes on a little later", "error", err, "pause", pause)
 		select {
 		case <-ctx.Done():
-		case <-a.after(retryPause):
+		case <-a.after(pause):
 		}
+		pause = min(2*pause, retryPauseMax)
 	}
 }
 
-// follow applies commits from the end of what is held on.
+// follow applies commits from the end of the open segment on, which it first stores where
+// that is full and could not be stored before.
 func (a *Archive) follow(ctx context.Context) error {
 	following, again := context.WithCancel(ctx)
 	defer again()
@@ -135,16 +155,29 @@ func (a *Archive) follow(ctx context.Context) error {
 	if err := a.check(following); err != nil {
 		return err
 	}
+	same, err := a.inLog(following, a.Applied())
+	if err != nil {
+		return fmt.Errorf("compare the archive with the log: %w", err)
+	}
 	a.mu.Lock()
 	a.absorb()
-	a.begin()
-	a.again = again
+	if !same || a.start != a.heldEnd() {
+		a.begin()
+	}
+	a.again, a.trouble = again, ""
 	from := a.applied
+	f, parts, full := a.isFull()
 	if len(a.later) > 0 {
 		a.cfg.Logger.Info("a gap in the archive is filled from the log", "from", from.Position().String(), "to", a.later[0].Start.Position().String())
 	}
 	a.mu.Unlock()
 	a.lookForWork()
+	if full {
+		if err := a.store(f, parts); err != nil {
+			return err
+		}
+		return errAgain
+	}
 	if err := a.cfg.Tail.Follow(following, from, a.apply); err != nil {
 		return err
 	}
@@ -167,15 +200,27 @@ func (a *Archive) awaitLog(ctx context.Context) error {
 
 // begin makes an empty open segment at the end of what is held. The caller holds mu.
 func (a *Archive) begin() {
-	a.start = store.Chain{Partition: a.cfg.Partition}
-	if n := len(a.held); n > 0 {
-		a.start = a.held[n-1].End
-	}
+	a.start = a.heldEnd()
 	a.applied = a.start
 	for i := range kinds {
 		a.open[i] = kinds[i].open()
 	}
 	a.wake()
+}
+
+// heldEnd is where what is held ends. The caller holds mu.
+func (a *Archive) heldEnd() store.Chain {
+	if n := len(a.held); n > 0 {
+		return a.held[n-1].End
+	}
+	return store.Chain{Partition: a.cfg.Partition}
+}
+
+// isFull says whether the open segment is whole, and what is to be stored then. The caller
+// holds mu.
+func (a *Archive) isFull() (f footer, parts [len(kinds)]part, full bool) {
+	f = footer{Fan: uint32(a.fan), Span: a.cfg.Span, Number: a.number(a.start), Start: a.start, End: a.applied}
+	return f, a.open, a.number(a.applied) > a.number(a.start)
 }
 
 // number is the number of the segment of level 0 that begins behind a place in the log.
@@ -189,13 +234,11 @@ func (a *Archive) apply(c *store.Commit) error {
 		return errAgain // what is held became less meanwhile
 	}
 	a.add(c)
-	full := a.number(a.applied) > a.number(a.start)
-	f := footer{Fan: uint32(a.fan), Span: a.cfg.Span, Number: a.number(a.start), Start: a.start, End: a.applied}
-	parts := a.open
+	f, parts, full := a.isFull()
 	a.wake()
 	a.mu.Unlock()
 	if full {
-		return a.store(f, &parts)
+		return a.store(f, parts)
 	}
 	return nil
 }
@@ -216,9 +259,14 @@ func (a *Archive) add(c *store.Commit) {
 
 // store writes the open segment, as it was when it was full, and begins the next one. Nobody
 // adds to its parts any more, so they are read without the lock; a reader that comes upon
-// damage may begin another one meanwhile.
-func (a *Archive) store(f footer, parts *[len(kinds)]part) error {
-	if err := writeOpen(a.cfg.Dir, f, parts, a.step); err != nil {
+// damage may begin another one meanwhile. Where it cannot be stored it stays open: follow
+// tries again.
+func (a *Archive) store(f footer, parts [len(kinds)]part) error {
+	err := a.room(openRoom)
+	if err == nil {
+		err = writeOpen(a.cfg.Dir, f, &parts, a.stepped)
+	}
+	if err != nil {
 		return fmt.Errorf("write a segment: %w", err)
 	}
 	s, err := openSegment(a.path(0, f.Number))
@@ -240,6 +288,31 @@ func (a *Archive) store(f footer, parts *[len(kinds)]part) error {
 		return errAgain
 	}
 	return nil
+}
+
+// room asks whether the volume has room.
+func (a *Archive) room(bytes int64) error {
+	if a.cfg.Room == nil {
+		return nil
+	}
+	return a.cfg.Room(bytes)
+}
+
+// stepped is what is done at each step of the making of a file.
+func (a *Archive) stepped(step string) error {
+	if step == stepPart {
+		if err := a.room(syncEvery); err != nil {
+			return err
+		}
+	}
+	return a.step(step)
+}
+
+// Trouble says why the archive does not go on, "" where it does.
+func (a *Archive) Trouble() string {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.trouble
 }
 
 // Applied returns the last commit that the archive has.

@@ -106,6 +106,11 @@ func TestStoppedAtEveryStep(t *testing.T) {
 					t.Fatal(err)
 				}
 				a.Close()
+				for _, name := range []string{"0-00000000", "0-00000001.segment.index", "1-00000000.segment"} { // of a crash
+					if err := os.WriteFile(filepath.Join(dir, name+suffixTemp), []byte(name), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
 				a = h.open(dir, h.again(), nil)
 				stop := run(t, a)
 				h.reach(a)

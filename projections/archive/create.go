@@ -35,6 +35,7 @@ func segmentName(level uint32, number uint64) string {
 
 // Steps of the making of a file, for tests that stop there.
 const (
+	stepPart    = "part" // syncEvery bytes more are written
 	stepWritten = "written"
 	stepSynced  = "synced"
 	stepRenamed = "renamed"
@@ -88,11 +89,14 @@ func createFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 }
 
-// discard closes what is open. The files go at the next start, or are written over.
+// discard closes and removes what is not stored: a volume that is full must not stay so.
+// What cannot be removed goes at the next start, or is written over.
 func (c *creation) discard() {
-	c.file.Close()
-	if c.index != nil {
-		c.index.Close()
+	for _, file := range []*os.File{c.file, c.index} {
+		if file != nil {
+			file.Close()
+			os.Remove(file.Name())
+		}
 	}
 }
 
@@ -102,7 +106,9 @@ func (c *creation) write(b []byte) error {
 	c.offset += uint64(n)
 	if c.unsaved += n; err == nil && c.unsaved > syncEvery {
 		c.unsaved = 0
-		err = c.file.Sync()
+		if err = c.file.Sync(); err == nil {
+			err = c.step(stepPart)
+		}
 	}
 	return err
 }
@@ -171,7 +177,7 @@ func (c *creation) store() error {
 	if err := c.finish(); err != nil {
 		return err
 	}
-	// If we crash here, both temporary files go at the next start.
+	// If we crash here, the temporary file goes at the next start.
 	if err := c.step(stepWritten); err != nil {
 		return err
 	}

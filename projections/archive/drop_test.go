@@ -20,7 +20,7 @@ func TestDropWhileStoring(t *testing.T) {
 	a := h.open(dir, h.again(), nil)
 	a.after = immediately
 	stop = run(t, a)
-	for range 100 {
+	for range 40 {
 		for { // as soon as there is one
 			a.mu.RLock()
 			held := a.held

@@ -92,10 +92,7 @@ func (a *Archive) remove(s *segment) {
 // absorb moves segments to those that are held, as far as there is no gap. The caller holds
 // mu.
 func (a *Archive) absorb() {
-	end := store.Chain{Partition: a.cfg.Partition}
-	if n := len(a.held); n > 0 {
-		end = a.held[n-1].End
-	}
+	end := a.heldEnd()
 	for len(a.later) > 0 && a.later[0].first() <= a.number(end) {
 		s := a.later[0]
 		a.later = a.later[1:]
@@ -130,6 +127,9 @@ func (a *Archive) check(ctx context.Context) error {
 
 // inLog says whether the log has come to a place.
 func (a *Archive) inLog(ctx context.Context, at store.Chain) (bool, error) {
+	if at.Sequence == 0 {
+		return true, nil
+	}
 	c, err := a.cfg.Tail.Commit(ctx, at.Sequence)
 	if errors.Is(err, store.ErrNoMessage) {
 		return false, nil
@@ -201,6 +201,7 @@ func (a *Archive) lookForWork() {
 
 // mergeAll merges what is to be merged until ctx ends.
 func (a *Archive) mergeAll(ctx context.Context) {
+	pause := retryPause
 	for {
 		select {
 		case <-ctx.Done():
@@ -210,12 +211,16 @@ func (a *Archive) mergeAll(ctx context.Context) {
 		for ctx.Err() == nil {
 			more, err := a.mergeNext(ctx)
 			if err != nil && ctx.Err() == nil {
-				a.cfg.Logger.Warn("segments of the archive are merged a little later", "error", a.found(err), "pause", retryPause)
+				a.cfg.Logger.Warn("segments of the archive are merged a little later", "error", a.found(err), "pause", pause)
 				select {
 				case <-ctx.Done():
-				case <-a.after(retryPause):
+				case <-a.after(pause):
 				}
-			} else if !more {
+				pause = min(2*pause, retryPauseMax)
+				continue
+			}
+			pause = retryPause
+			if !more {
 				break
 			}
 		}
@@ -230,13 +235,18 @@ func (a *Archive) mergeNext(ctx context.Context) (bool, error) {
 		a.mu.RUnlock()
 		return false, nil
 	}
-	sources := slices.Clone(a.held[i : i+a.fan])
+	sources, bytes := slices.Clone(a.held[i:i+a.fan]), int64(0)
 	for _, s := range sources {
 		s.acquire()
 		defer s.release()
+		bytes += s.size()
 	}
 	a.mu.RUnlock()
-	if err := merge(ctx, a.cfg.Dir, sources, a.step); err != nil {
+	err := a.room(bytes)
+	if err == nil {
+		err = merge(ctx, a.cfg.Dir, sources, a.stepped)
+	}
+	if err != nil {
 		return false, fmt.Errorf("merge segments: %w", err)
 	}
 	merged, err := openSegment(a.path(sources[0].Level+1, sources[0].Number/uint64(a.fan)))

@@ -124,16 +124,21 @@ func (s *segment) open() error {
 	if _, err := binary.Decode(tail, binary.BigEndian, &s.footer); err != nil {
 		return err
 	}
-	size := s.Index + uint64(s.pages()*pageBytes+len(tail))
+	size := s.size()
 	switch {
 	case s.Sum != s.sum():
 		return s.damaged("its footer's sum is another")
 	case s.Magic != [4]byte{'K', 'L', 'A', formatVersion}:
 		return s.damaged("it has another format")
-	case size != uint64(info.Size()):
+	case size != info.Size():
 		return s.damaged("it has %d bytes and not %d", info.Size(), size)
 	}
 	return nil
+}
+
+// size is how many bytes the file has.
+func (s *segment) size() int64 {
+	return int64(s.Index) + int64(s.pages()*pageBytes+binary.Size(s.footer))
 }
 
 // first and behind are the spans of level 0 that it covers.
