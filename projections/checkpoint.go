@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -285,7 +286,9 @@ type CheckpointWitness struct {
 }
 
 // CheckpointWitnesses returns what the checkpoints in a folder saw. One whose beginning or
-// end is damaged, or of another format, says nothing.
+// end is damaged, or of another format, says nothing. One that cannot be read might prove a
+// loss: the error wraps store.ErrDamagedWitness, except where this process has too many files
+// open.
 func CheckpointWitnesses(dir string, partition uint32) ([]CheckpointWitness, error) {
 	names, _, err := checkpointNames(dir, partition)
 	if err != nil {
@@ -297,7 +300,11 @@ func CheckpointWitnesses(dir string, partition uint32) ([]CheckpointWitness, err
 		var broken *fs.PathError
 		switch {
 		case errors.As(err, &broken) && !errors.Is(err, fs.ErrNotExist):
-			return nil, err
+			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+				return nil, err
+			}
+			return nil, fmt.Errorf("a checkpoint of the views %w: %w; make it readable, or move %s away: the views are made from the log",
+				store.ErrDamagedWitness, err, filepath.Join(dir, name))
 		case err != nil:
 			continue
 		}

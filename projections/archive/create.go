@@ -20,8 +20,9 @@ import (
 
 // Names of files in the directory.
 const (
-	suffixSegment = ".segment"
-	suffixTemp    = ".tmp" // not whole: removed at a start
+	suffixSegment    = ".segment"
+	suffixTemp       = ".tmp"        // not whole: removed at a start
+	suffixUnreadable = ".unreadable" // could not be removed: nothing reads it any more
 )
 
 // syncEvery is after how many bytes a file is synced while it is written: an fsync of the log

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/keyledger/keyledger/events/store"
 )
@@ -61,16 +62,16 @@ func (a *Archive) load() error {
 	return nil
 }
 
-// openFile opens a segment, nil where it cannot be used and was removed.
+// openFile opens a segment, nil where it cannot be used and was removed. That it cannot be
+// read is no reason to refuse a start, unless it is because too many files are open.
 func (a *Archive) openFile(path string) (*segment, error) {
 	s, err := openSegment(path)
-	var damaged *damage
 	switch {
-	case errors.As(err, &damaged):
-		a.cfg.Logger.Warn("a file of the archive is made again from the log", "error", err)
-		return nil, os.Remove(path)
-	case err != nil:
+	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
 		return nil, err
+	case err != nil:
+		a.cfg.Logger.Warn("a file of the archive is made again from the log", "error", err)
+		return nil, putAway(path)
 	}
 	if s.Fan != uint32(a.fan) || s.Span != a.cfg.Span || s.Start.Partition != a.cfg.Partition ||
 		filepath.Base(path) != segmentName(s.Level, s.Number) {
@@ -79,6 +80,14 @@ func (a *Archive) openFile(path string) (*segment, error) {
 		return nil, nil
 	}
 	return s, nil
+}
+
+// putAway removes what has a segment's name and is none, or renames what cannot be removed.
+func putAway(path string) error {
+	if os.Remove(path) == nil {
+		return nil
+	}
+	return os.Rename(path, path+suffixUnreadable)
 }
 
 // remove throws a segment away. Readers that have it read on.

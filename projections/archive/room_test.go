@@ -40,9 +40,9 @@ func TestFullVolume(t *testing.T) {
 			go func() { ended <- a.Run(ctx) }()
 			var got []time.Duration
 			got = append(got, <-pauses)
-			reads := 0
+			reads, end := 0, a.Applied().Sequence
 			h.log.ReadFault = func(sequence uint64) error {
-				if sequence < a.Applied().Sequence {
+				if sequence < end {
 					reads++
 				}
 				return nil

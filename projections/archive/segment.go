@@ -163,14 +163,15 @@ func (s *segment) release() {
 	}
 }
 
-// read fills b from offset. A file that ends before was cut short since it was opened.
+// read fills b from offset. A file that cannot be read there is damaged; one that ends before
+// was cut short since it was opened.
 func (s *segment) read(r io.ReaderAt, b []byte, offset uint64) error {
 	_, err := r.ReadAt(b, int64(offset))
 	if errors.Is(err, io.EOF) {
 		return s.damaged("it ends before %d bytes at %d", len(b), offset)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: read %d bytes at %d: %w", s.path, len(b), offset, err)
+		return s.damaged("read %d bytes at %d: %v", len(b), offset, err)
 	}
 	return nil
 }
@@ -304,7 +305,7 @@ func (s *segment) verify() error {
 	sum := sha256.New()
 	end := int64(s.Index) + int64(s.pages()*pageBytes)
 	if _, err := io.Copy(sum, io.NewSectionReader(s.file, 0, end)); err != nil {
-		return fmt.Errorf("%s: %w", s.path, err)
+		return s.damaged("%v", err)
 	}
 	if store.Hash(sum.Sum(nil)) != s.Content {
 		return s.damaged("its sum is another")
