@@ -230,6 +230,9 @@ func (a *Archive) state(ctx context.Context, s *statement, r *reading) error {
 	if failed != nil || len(s.out.Movements) > 0 {
 		return failed
 	}
+	if s.out.NextCursor == nil {
+		end = s.filter.To // what the filter passed over last need not have been the last
+	}
 	var err error
 	s.out.Closing, err = s.balance(ctx, r, end)
 	s.out.Opening = s.out.Closing

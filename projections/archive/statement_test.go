@@ -236,3 +236,26 @@ func TestStatementAnswersWhenItCannot(t *testing.T) {
 		t.Errorf("without a log: %v", err)
 	}
 }
+
+// TestStatementOfNothing: where a filter passes over all, both balances are that of the end
+// of what was asked for.
+func TestStatementOfNothing(t *testing.T) {
+	h := newBench(t)
+	h.append(granted("acme", 100))
+	h.append(debit("acme", usual, 90))
+	h.append(granted("acme", 95))
+	middle := h.chain.Position()
+	h.append(granted("acme", 97))
+	a := h.stated()
+	for body, want := range map[string]int64{
+		`{"environment":"test","type":"credit.debited","key":"` + rare + `"}`:                                                     97,
+		`{"environment":"test","type":"credit.adjusted"}`:                                                                         97,
+		`{"environment":"test","type":"credit.debited","key":"` + rare + `","to_position":"` + middle.String() + `"}`:             95,
+		`{"environment":"test","type":"credit.debited","key":"` + rare + `","from_position":"0:1","to_position":"0:3","limit":1}`: 90,
+	} {
+		s := must(t, a, body)
+		if len(s.Movements) != 0 || s.NextCursor != nil || s.Closing.Posted != want || s.Opening != s.Closing {
+			t.Errorf("%s: %+v, want %d", body, s, want)
+		}
+	}
+}
