@@ -288,3 +288,33 @@ func TestErrorsOfTheLogAreNotTheEnd(t *testing.T) {
 		t.Errorf("Run on a damaged log: %v", err)
 	}
 }
+
+// TestMixedDirectory: behind a gap the newest segment does not vouch for those before it: one
+// of another log is made again.
+func TestMixedDirectory(t *testing.T) {
+	h, stranger := newBench(t), newBench(t)
+	h.grow(testSpan*3 + 10)
+	stranger.grow(testSpan*3 + 10)
+	dir, other := t.TempDir(), t.TempDir()
+	for where, of := range map[string]*bench{dir: h, other: stranger} {
+		a := of.open(where, of.again(), nil)
+		stop := run(t, a)
+		of.reach(a)
+		stop()
+		a.Close()
+	}
+	want := files(t, dir)
+	foreign := segmentName(0, 0)
+	err := os.Rename(filepath.Join(other, foreign), filepath.Join(dir, foreign))
+	if err := errors.Join(err, os.Remove(filepath.Join(dir, segmentName(0, 1)))); err != nil {
+		t.Fatal(err)
+	}
+	a := h.open(dir, h.again(), nil)
+	stop := run(t, a)
+	h.reach(a)
+	h.check(a)
+	stop()
+	if !maps.Equal(files(t, dir), want) {
+		t.Errorf("files %v differ", slices.Sorted(maps.Keys(files(t, dir))))
+	}
+}

@@ -115,18 +115,24 @@ func (a *Archive) absorb() {
 }
 
 // check throws away what is not of this log: the last commit of a segment must stand in the
-// log with its hash, which vouches for all that is before it.
+// log with its hash, which vouches for all segments before it up to a gap.
 func (a *Archive) check(ctx context.Context) error {
 	a.mu.RLock()
 	all := slices.Concat(a.held, a.later)
 	a.mu.RUnlock()
+	var vouched *store.Chain // where the segment behind begins, which is of this log
 	for i := len(all) - 1; i >= 0; i-- {
+		if vouched != nil && *vouched == all[i].End {
+			vouched = &all[i].Start
+			continue
+		}
 		same, err := a.inLog(ctx, all[i].End)
 		if err != nil {
 			return fmt.Errorf("compare the archive with the log: %w", err)
 		}
 		if same {
-			return nil
+			vouched = &all[i].Start
+			continue
 		}
 		a.cfg.Logger.Warn("a file of the archive is of another log and is made again", "file", all[i].path, "position", all[i].End.Position().String())
 		a.drop(all[i])
