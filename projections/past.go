@@ -10,7 +10,10 @@ import (
 	"github.com/keyledger/keyledger/events/store"
 )
 
-// maxPastEvents is how many events of an account one question about the past folds.
+// maxPastEvents is how many events of an account one question about the past folds. It bounds
+// accounts whose events lie many to a commit: of those that lie one to a commit, each read
+// from the log in 0.3 to 0.4 ms, the default timeout of 5 s is enough for about 15,000, and
+// the longest, a minute, for about 170,000.
 const maxPastEvents = 200_000
 
 // Past calls each for every event of an account up to a position that is acknowledged, in

@@ -159,7 +159,7 @@ func (j *job) follow(ctx context.Context) error {
 		return err
 	}
 	for {
-		joined, err := j.join(ctx)
+		joined, err := j.join()
 		if err != nil {
 			return err
 		}
@@ -233,11 +233,12 @@ func (j *job) rest(ctx context.Context, hurry bool) error {
 }
 
 // join brings what was made to the live position, if it is close, and puts it in its
-// place in that moment. The tail has the few commits that are missing in memory.
-func (j *job) join(ctx context.Context) (bool, error) {
+// place in that moment. The tail has the few commits that are missing in memory: where it
+// was emptied meanwhile they are read first, for nothing is read under the lock.
+func (j *job) join() (bool, error) {
 	r := j.r
 	r.mu.Lock()
-	old, err := j.joinLocked(ctx)
+	old, err := j.joinLocked()
 	r.mu.Unlock()
 	if err != nil || old == nil {
 		return false, err
@@ -255,19 +256,16 @@ func (j *job) join(ctx context.Context) (bool, error) {
 }
 
 // joinLocked is join under the Runner's lock. It returns what was there before, nil where
-// what was made is too far behind.
-func (j *job) joinLocked(ctx context.Context) ([]Projection, error) {
+// what was made is too far behind, or the tail does not keep what is missing.
+func (j *job) joinLocked() ([]Projection, error) {
 	r := j.r
 	if r.applied.Sequence-j.chain.Sequence > joinCommits {
 		return nil, nil
 	}
 	for j.chain.Sequence < r.applied.Sequence {
-		c, err := r.tail.Commit(ctx, j.chain.Sequence+1)
-		if errors.Is(err, store.ErrNoMessage) && r.tail.End().Sequence >= r.applied.Sequence {
-			return nil, &store.DamageError{Partition: j.chain.Partition, Sequence: j.chain.Sequence + 1, Reason: "message missing"}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read commit %d: %w", j.chain.Sequence+1, err)
+		c := r.tail.Kept(j.chain.Sequence + 1)
+		if c == nil {
+			return nil, nil
 		}
 		before := j.chain
 		if err := j.chain.Accept(c); err != nil {

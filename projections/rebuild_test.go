@@ -126,7 +126,7 @@ func TestJoin(t *testing.T) {
 				}
 			}
 		}
-		joined, err := j.join(t.Context())
+		joined, err := j.join()
 		if err != nil || joined != (behind <= joinCommits) {
 			t.Fatalf("%d commits behind it joined: %t, %v", behind, joined, err)
 		}

@@ -170,6 +170,15 @@ func (t *Tail) next(sequence uint64) (*Commit, uint64, <-chan struct{}) {
 	return nil, t.end.Sequence, t.moved
 }
 
+// Kept returns an acknowledged commit that is in memory, else nil.
+func (t *Tail) Kept(sequence uint64) *Commit {
+	if sequence == 0 {
+		return nil
+	}
+	c, _, _ := t.next(sequence - 1)
+	return c
+}
+
 // Follow calls f for each acknowledged commit after from, for ever. It returns nil when
 // ctx ends, a *DamageError where the log does not fit, or f's error.
 func (t *Tail) Follow(ctx context.Context, from Chain, f func(*Commit) error) error {
@@ -210,10 +219,8 @@ func (t *Tail) Commit(ctx context.Context, sequence uint64) (*Commit, error) {
 
 // Asked is CommitFor to answer a question: where others are being read it waits.
 func (t *Tail) Asked(ctx context.Context, sequence uint64, account string) (*Commit, error) {
-	if sequence > 0 {
-		if c, _, _ := t.next(sequence - 1); c != nil {
-			return c, nil
-		}
+	if c := t.Kept(sequence); c != nil {
+		return c, nil
 	}
 	select {
 	case t.asking <- struct{}{}:
