@@ -56,6 +56,49 @@ func BenchmarkQuery(b *testing.B) {
 	}
 }
 
+// BenchmarkMemory is what an account takes in all views with so many keys and balances,
+// folded from a log of such accounts; names are ids and names as they were given.
+func BenchmarkMemory(b *testing.B) {
+	for _, shape := range []struct{ keys, balances int }{{1, 1}, {11, 1}, {1, 11}} {
+		b.Run(fmt.Sprintf("keys=%d/balances=%d", shape.keys, shape.balances), func(b *testing.B) {
+			benchmarkMemory(b, shape.keys, shape.balances)
+		})
+	}
+}
+
+func benchmarkMemory(b *testing.B, keys, balances int) {
+	const n = 20_000
+	h := newHistory(b)
+	names := 0
+	for i := range n {
+		account := fmt.Sprintf("account-%06d", i)
+		list := []events.Event{h.account(account)}
+		names += len(account) + len("the "+account)
+		for range keys {
+			id, key := h.key(account, events.Test)
+			list = append(list, key)
+			names += len(id) + len("backend") + len("kl_test_wxyz")
+		}
+		for j := range balances {
+			granted := h.granted(account, h.id("grant_"), 1000, 0, 1000)
+			d := granted.Data.(*events.Granted)
+			d.Asset = fmt.Sprintf("asset-%d", j)
+			d.Balance.Asset = d.Asset
+			list = append(list, granted)
+			names += len(d.ID) + len(d.Asset)
+		}
+		h.commit(list...)
+	}
+	tail := h.again()
+	for b.Loop() {
+		before := heap()
+		v := follow(b, tail)
+		b.ReportMetric(float64(heap()-before)/n, "B/account")
+		b.ReportMetric(float64(names)/n, "of-names-B/account")
+		runtime.KeepAlive(v)
+	}
+}
+
 // BenchmarkApply is folding debits into all views, 500 a commit, over 1,000,000 keys,
 // from commits in memory.
 func BenchmarkApply(b *testing.B) {
