@@ -39,11 +39,12 @@ type visible struct {
 
 // probe looks how soon what was acknowledged is visible.
 type probe struct {
-	conn       *nats.Conn
-	body       []byte
-	view, feed *hdrhistogram.Histogram
+	conn *nats.Conn
+	body []byte
+	view *hdrhistogram.Histogram
 
-	mu       sync.Mutex           // guards all below
+	mu       sync.Mutex // guards all below
+	feed     *hdrhistogram.Histogram
 	answered map[string]time.Time // by position
 	arrived  map[string]time.Time // likewise
 }
@@ -75,6 +76,8 @@ func watch(ctx context.Context, conn *nats.Conn) (*visible, error) {
 	if err := <-lag; err != nil {
 		return nil, err
 	}
+	p.mu.Lock() // an event may still arrive
+	defer p.mu.Unlock()
 	out.ViewP50, out.ViewP99 = quantiles(p.view)
 	out.FeedP50, out.FeedP99 = quantiles(p.feed)
 	return out, nil
