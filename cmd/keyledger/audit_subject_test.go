@@ -81,6 +81,9 @@ func TestReplayToASubjectIsTheFeed(t *testing.T) {
 	}
 	code, out, errOut := invoke("audit", "replay", "--server", l.Server.URL(), "--creds", l.Server.OperatorKeyPath(),
 		"--environment", "test", "--type", "credit.*", "--to-subject", "grants", "--to-server", other.ClientURL())
+	if err := elsewhere.Flush(); err != nil { // what was published has come before its answer
+		t.Fatal(err)
+	}
 	if n, _, err := sub.Pending(); code != 0 || err != nil || n != 3 || !strings.Contains(out, "events   3\n") {
 		t.Errorf("exit code %d, %d came, %s, %s", code, n, out, errOut)
 	}
