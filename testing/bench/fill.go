@@ -29,6 +29,8 @@ const (
 	scaleCredits = int64(1) << 40
 	// fillWaiting bounds what waits for the writer while a log is filled.
 	fillWaiting = 20_000
+	// fillReceipts is more than a log gets that is filled: it may forget none of them.
+	fillReceipts = maxRebuildEvents
 	// storeAccount is the NATS account that keyledger keeps its streams in.
 	storeAccount = "KEYLEDGER_STORE"
 )
@@ -133,7 +135,7 @@ func runFill(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer s.close()
-	w := writer.New(writer.Config{Log: s.log, Tail: store.NewTail(s.log, 0)})
+	w := writer.New(writer.Config{Log: s.log, Tail: store.NewTail(s.log, 0), MaxReceipts: fillReceipts})
 	ctx, stop := context.WithCancel(ctx)
 	stopped := make(chan error, 1)
 	go func() { stopped <- w.Run(ctx) }()
