@@ -332,19 +332,11 @@ func (w *checkpointWriter) finish(partition uint32, end checkpointEnd, step func
 	// If we stop here: the checkpoint is there, but a power cut may take its name away
 	// again. Then the one before it, which is still there, takes its place.
 	step("renamed")
-	return syncDir(filepath.Dir(w.path))
+	return store.SyncDir(filepath.Dir(w.path))
 }
 
 // abandon removes what was written, as far as it can: the next checkpoint does so too.
 func (w *checkpointWriter) abandon() {
 	_ = w.file.Close()
 	_ = os.Remove(w.path + temporary)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

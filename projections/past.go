@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -99,30 +98,15 @@ func (v *Views) at(ctx context.Context, m *moment) (pastPlace, *events.Error) {
 	return pastPlace{p, c}, nil
 }
 
-// atTime finds the last commit that is not later. Commit time never goes back.
+// atTime finds the last commit that is not later.
 func (v *Views) atTime(ctx context.Context, limit events.Time, end store.Chain) (pastPlace, *events.Error) {
-	var failed error
-	found := pastPlace{Position: events.Position{Partition: end.Partition, Index: events.NoIndex}}
-	n := sort.Search(int(end.Sequence), func(i int) bool {
-		if failed != nil {
-			return true
-		}
-		c, err := v.tail.Asked(ctx, uint64(i)+1, "")
-		if err != nil {
-			failed = err
-			return true
-		}
-		if c.Time > limit {
-			return true
-		}
-		found.commit = c // of those that are not later the search asks for the last one last
-		return false
+	sequence, c, err := store.Until(end.Sequence, limit, func(sequence uint64) (*store.Commit, error) {
+		return v.tail.Asked(ctx, sequence, "")
 	})
-	if failed != nil {
-		return pastPlace{}, v.pastFailed(ctx, failed)
+	if err != nil {
+		return pastPlace{}, v.pastFailed(ctx, err)
 	}
-	found.Sequence = uint64(n)
-	return found, nil
+	return pastPlace{events.Position{Partition: end.Partition, Sequence: sequence, Index: events.NoIndex}, c}, nil
 }
 
 // then makes the views of an account as they were.

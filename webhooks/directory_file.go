@@ -206,7 +206,7 @@ func writeDirectory(path string, b []byte, step func(string) error) (err error) 
 	if err := step(stepRenamed); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return store.SyncDir(filepath.Dir(path))
 }
 
 // removeDirectory removes the file for good, if it is there.
@@ -218,14 +218,5 @@ func removeDirectory(path string) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes the names in a folder last.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return store.SyncDir(filepath.Dir(path))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sort"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -26,32 +25,22 @@ func (f *replayFilter) bounds(ctx context.Context, log store.Log, last uint64) (
 	if f.to.Sequence != 0 {
 		last = min(last, f.to.Sequence)
 	}
-	// Commit time never goes back, so the ends of a span of time can be searched for.
-	after := func(limit events.Time) (uint64, error) {
-		var failed error
-		n := sort.Search(int(last), func(i int) bool {
-			c, err := getCommit(ctx, log, uint64(i)+1)
-			if err != nil {
-				failed = err
-				return true
-			}
-			return c.Time > limit
-		})
-		return uint64(n) + 1, failed
+	until := func(limit events.Time) (uint64, error) {
+		found, _, err := store.Until(last, limit, func(sequence uint64) (*store.Commit, error) { return getCommit(ctx, log, sequence) })
+		return found, err
 	}
 	if f.fromTime != 0 {
-		sequence, err := after(f.fromTime - 1)
+		before, err := until(f.fromTime - 1)
 		if err != nil {
 			return store.Chain{}, 0, err
 		}
-		first = max(first, sequence)
+		first = max(first, before+1)
 	}
 	if f.toTime != 0 {
-		sequence, err := after(f.toTime)
-		if err != nil {
+		var err error
+		if last, err = until(f.toTime); err != nil {
 			return store.Chain{}, 0, err
 		}
-		last = min(last, sequence-1)
 	}
 	start := store.Chain{Partition: partition}
 	switch {

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/keyledger/keyledger/events/store"
 )
 
 // mayWrite says early that a file is there already, or that there can be none.
@@ -84,7 +86,7 @@ func writeNew(path string, force bool, write func(io.Writer) error) error {
 		return err
 	}
 	// If we stop here: the file is whole, but a power cut may take its name away.
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := store.SyncDir(filepath.Dir(path)); err != nil {
 		return notWritten(path, err)
 	}
 	return nil
@@ -109,12 +111,4 @@ func place(from, path string, force bool) error {
 		return notWritten(path, err)
 	}
 	return nil
-}
-
-func syncDir(name string) error {
-	dir, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

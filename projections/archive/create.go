@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
 	"hash/crc32"
@@ -198,7 +197,7 @@ func (c *creation) store() error {
 	if err := c.step(stepRenamed); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(c.path)); err != nil {
+	if err := store.SyncDir(filepath.Dir(c.path)); err != nil {
 		return err
 	}
 	return c.step(stepStored)
@@ -228,15 +227,6 @@ func (c *creation) finish() error {
 		return err
 	}
 	return os.Remove(c.index.Name())
-}
-
-// syncDir makes the names in a directory last.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // writeOpen writes a segment of level 0 from what its parts hold.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sort"
 	"sync"
 
 	"github.com/keyledger/keyledger/events"
@@ -131,19 +130,14 @@ func (r *commits) at(ctx context.Context, e *Entry) (*store.Commit, error) {
 }
 
 // before returns the sequence of the last commit of the log, up to end, that is before a
-// time. Commit time never goes back.
+// time.
 func (a *Archive) before(ctx context.Context, time events.Time, end uint64) (uint64, error) {
-	var failed error
-	n := sort.Search(int(end), func(i int) bool {
-		if failed != nil {
-			return true
-		}
-		c, err := a.cfg.Tail.Asked(ctx, uint64(i)+1, "")
+	found, _, err := store.Until(end, time-1, func(sequence uint64) (*store.Commit, error) {
+		c, err := a.cfg.Tail.Asked(ctx, sequence, "")
 		if err != nil {
-			failed = fmt.Errorf("read commit %d: %w", i+1, err)
-			return true
+			return nil, fmt.Errorf("read commit %d: %w", sequence, err)
 		}
-		return c.Time >= time
+		return c, nil
 	})
-	return uint64(n), failed
+	return found, err
 }
