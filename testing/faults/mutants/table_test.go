@@ -49,7 +49,7 @@ var (
 	for i := range g.waiting {
 		g.waiting[i].answered = true
 	}
-	w.answers <- early
+	w.answers <- answered{early, g.commit.Time}
 	w.appends <- g
 `}
 	refuseEarly = edit{group, "	if !p.entry {\n		p.reply.Position = w.stateAt()\n", `	if p.reply.Err != nil {
