@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -161,6 +162,33 @@ func runFill(ctx context.Context, args []string) (err error) {
 		f.account(name)
 	}
 	return f.finish()
+}
+
+// debits are some in the first accounts of a log, spread evenly.
+type debits struct{ accounts, count int }
+
+// makeLog lets keyledger make a data directory and fills its log with accounts, and with
+// debits in them.
+func makeLog(ctx context.Context, program, dir string, accounts int, more ...debits) error {
+	p, err := startKeyledger(ctx, nil, program, dir)
+	if err != nil {
+		return err
+	}
+	if err := p.stop(); err != nil {
+		return err
+	}
+	if _, err := runSelf(ctx, dir, "fill", "-accounts", strconv.Itoa(accounts)); err != nil {
+		return err
+	}
+	for _, d := range more {
+		if d.count == 0 {
+			continue // it would make the accounts
+		}
+		if _, err := runSelf(ctx, dir, "fill", "-accounts", strconv.Itoa(d.accounts), "-debits", strconv.Itoa(d.count)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // filler hands commands to a writer.

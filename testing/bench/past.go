@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -100,26 +99,15 @@ func benchPast(ctx context.Context, args []string) error {
 
 // run fills a log, starts keyledger on it and asks.
 func (c *pastConfig) run(ctx context.Context, dir string, r *pastReport) (err error) {
-	p, err := startKeyledger(ctx, nil, c.program, dir)
+	busy := c.hot * c.hotEvents
+	err = makeLog(ctx, c.program, dir, c.accounts, debits{c.accounts, c.events - 3*c.accounts - busy}, debits{c.hot, busy})
 	if err != nil {
 		return err
 	}
-	if err := p.stop(); err != nil {
-		return err
-	}
-	debits := c.events - 3*c.accounts - c.hot*c.hotEvents
-	for _, args := range [][]string{
-		{"-accounts", strconv.Itoa(c.accounts)},
-		{"-accounts", strconv.Itoa(c.accounts), "-debits", strconv.Itoa(debits)},
-		{"-accounts", strconv.Itoa(c.hot), "-debits", strconv.Itoa(c.hot * c.hotEvents)},
-	} {
-		if _, err := runSelf(ctx, dir, "fill", args...); err != nil {
-			return err
-		}
-	}
 	r.Events = c.events
 	begin := time.Now()
-	if p, err = startKeyledger(ctx, nil, c.program, dir); err != nil {
+	p, err := startKeyledger(ctx, nil, c.program, dir)
+	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()

@@ -99,21 +99,8 @@ func benchRebuild(ctx context.Context, args []string) error {
 
 // run fills a log and makes everything again, each in a process of its own.
 func (cfg *rebuildConfig) run(ctx context.Context, dir string, r *rebuildReport) error {
-	p, err := startKeyledger(ctx, nil, cfg.program, dir)
-	if err != nil {
+	if err := makeLog(ctx, cfg.program, dir, cfg.accounts, debits{cfg.accounts, cfg.events - 3*cfg.accounts}); err != nil {
 		return err
-	}
-	if err := p.stop(); err != nil {
-		return err
-	}
-	accounts, debits := strconv.Itoa(cfg.accounts), strconv.Itoa(cfg.events-3*cfg.accounts)
-	if _, err := runSelf(ctx, dir, "fill", "-accounts", accounts); err != nil {
-		return err
-	}
-	if debits != "0" {
-		if _, err := runSelf(ctx, dir, "fill", "-accounts", accounts, "-debits", debits); err != nil {
-			return err
-		}
 	}
 	for _, of := range []string{"replay", "views", "feed"} {
 		if err := cfg.measure(ctx, dir, of, r); err != nil {
