@@ -68,11 +68,16 @@ var Catalog = []Kind{
 	{Name: "hold.expired", Version: 1, New: newHold, Meaning: "A hold's time was over; what was still held was given back."},
 	{Name: "balance.low", Version: 1, New: newAlert, Meaning: "What is available fell below a threshold."},
 	{Name: "balance.exhausted", Version: 1, New: newAlert, Meaning: "Nothing is available any more."},
-	{Name: "endpoint.registered", Version: 1, New: newEndpoint, Meaning: "A webhook endpoint was registered; its signing secret was shown once."},
-	{Name: "endpoint.paused", Version: 1, New: newEndpoint, Meaning: "Deliveries to an endpoint stopped; what it is owed stays owed."},
-	{Name: "endpoint.resumed", Version: 1, New: newEndpoint, Meaning: "Deliveries to an endpoint go on from where they stopped."},
-	{Name: "endpoint.disabled", Version: 1, New: newEndpoint, Meaning: "An endpoint was disabled because its receiver answered 410 Gone."},
-	{Name: "endpoint.removed", Version: 1, New: newEndpoint, Meaning: "An endpoint was removed; nothing more is owed to it."},
+	{Name: "endpoint.registered", Version: 1, Added: 1, New: newEndpoint, Meaning: "A webhook endpoint was registered; its signing secret was shown once."},
+	{Name: "endpoint.updated", Version: 1, New: newEndpoint, Meaning: "What an endpoint subscribes to, or how it gets it, changed."},
+	{Name: "endpoint.paused", Version: 1, Added: 1, New: newEndpoint, Meaning: "Deliveries to an endpoint stopped; what it is owed stays owed."},
+	{Name: "endpoint.resumed", Version: 1, Added: 1, New: newEndpoint, Meaning: "Deliveries to an endpoint go on from where they stopped."},
+	{Name: "endpoint.secret_rotated", Version: 1, New: newEndpoint, Meaning: "An endpoint got a new signing secret, shown once; the old one signs too until its time."},
+	{Name: "endpoint.failing", Version: 1, New: newEndpoint, Meaning: "An endpoint's attempts have all failed for a part of the time after which it is disabled."},
+	{Name: "endpoint.disabled", Version: 1, Added: 1, New: newEndpoint, Meaning: "An endpoint was disabled: its receiver answered 410 Gone, or failed everything for days."},
+	{Name: "endpoint.removed", Version: 1, Added: 1, New: newEndpoint, Meaning: "An endpoint was removed; nothing more is owed to it."},
+	{Name: "endpoint.tested", Version: 1, New: newEndpoint, Meaning: "A test: the endpoint is owed this event whatever it subscribes to."},
+	{Name: "endpoint.replayed", Version: 1, New: func() Data { return new(Replay) }, Meaning: "Events of the past are sent to an endpoint again."},
 }
 
 func newAccount() Data  { return new(Account) }

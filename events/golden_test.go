@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -59,6 +60,7 @@ var samples = map[string]struct {
 	"credit.exchanged":   {events.Test, "", func() events.Data { return exchanged() }},
 	"hold":               {events.Test, sampleHold, func() events.Data { return held() }},
 	"balance":            {events.Test, "", func() events.Data { return alert() }},
+	"endpoint.replayed":  {events.Live, sampleEndpoint, func() events.Data { return replay() }},
 	"endpoint":           {events.Live, sampleEndpoint, func() events.Data { return endpoint() }},
 }
 
@@ -224,6 +226,20 @@ func endpoint() *events.Endpoint {
 		Events: []string{"credit.*", "key.revoked"}, Description: "bookkeeping", Headers: []string{"x-team", "x-token"},
 		Status: events.Paused, Reason: "maintenance", Signing: "v1", CreatedAt: sampleTime,
 		SealedSecret: []byte{1, 2, 3}, SealedQuery: []byte{4, 5}, SealedHeaders: [][]byte{{6}, {7, 8}},
+		Keys: []string{sampleKey}, Filters: []byte(`[{"prefix":{"type":"dev.keyledger.credit."}}]`), Ordering: events.OrderingKey,
+		RatePerMinute: 600, AllowedRate: 300, Timeout: "5s", Consent: events.ConsentConfirmed, PublicKey: "whpk_AQID",
+		Former: []events.FormerSecret{
+			{Until: sampleLater, Signing: events.SigningV1a, PublicKey: "whpk_BAUG", Sealed: []byte{9, 10}},
+			{Until: sampleTime + 1, Signing: events.SigningV1, Sealed: []byte{11}},
+		},
+		SkipTo: "0:41.3", FailingSince: sampleTime - 1, FailingPercent: 70,
+	}
+}
+
+func replay() *events.Replay {
+	return &events.Replay{
+		ID: "replay_01JD9Z3W8X4T6V2QK7M5N0PRSI", Endpoint: sampleEndpoint, Account: "acme", Environment: events.Live,
+		From: "0:7.1", To: "0:41.3", FromTime: sampleTime - 2, ToTime: sampleTime - 1, Events: []string{"credit.*"}, CreatedAt: sampleTime,
 	}
 }
 
@@ -339,6 +355,12 @@ func publicPart(data events.Data) events.Data {
 	for i := range from.NumField() {
 		if from.Type().Field(i).Tag.Get("json") != "-" {
 			to.Elem().Field(i).Set(from.Field(i))
+		}
+	}
+	if e, ok := to.Interface().(*events.Endpoint); ok {
+		e.Former = slices.Clone(e.Former)
+		for i := range e.Former {
+			e.Former[i].Sealed = nil
 		}
 	}
 	return to.Interface().(events.Data)

@@ -50,7 +50,7 @@ func TestHiddenMembersStayInside(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"Key.Hash", "Key.OldHash", "Key.Notice", "Key.ExpirySetAt",
-		"Endpoint.SealedSecret", "Endpoint.SealedQuery", "Endpoint.SealedHeaders"} {
+		"Endpoint.SealedSecret", "Endpoint.SealedQuery", "Endpoint.SealedHeaders", "FormerSecret.Sealed"} {
 		if !hidden[name] {
 			t.Errorf("%s is not hidden", name)
 		}
