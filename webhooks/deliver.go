@@ -36,22 +36,28 @@ type flight struct {
 	result   Result
 }
 
-// deliver makes one attempt and settles what came of it.
-func (d *Dispatcher) deliver(ctx context.Context, f *flight) {
+// deliver makes one attempt and settles what came of it. Its error is a
+// *store.DamageError; the delivery is as if its attempt had not been.
+func (d *Dispatcher) deliver(ctx context.Context, f *flight) error {
 	var err error
 	if f.event, err = d.event(ctx, f.lane.account, f.delivery.entry); err != nil {
-		if ctx.Err() == nil {
+		damaged := isDamage(err)
+		if ctx.Err() == nil && !damaged {
 			d.cfg.Logger.Error("cannot read an event to deliver; trying again", "account", f.lane.account,
 				"endpoint", f.endpoint.ID, "commit", f.delivery.commit, "error", err)
 		}
 		d.putBack(f, readPause)
-		return
+		if damaged {
+			return fmt.Errorf("deliver webhooks: %w", err)
+		}
+		return nil
 	}
 	if f.result, err = d.send(ctx, f); err != nil { // cut off: it does not count
 		d.putBack(f, 0)
-		return
+		return nil
 	}
 	d.settle(ctx, f)
+	return nil
 }
 
 // send makes the request of an attempt. Its error means that the attempt was cut off.
@@ -256,7 +262,7 @@ func (d *Dispatcher) unseal(e *events.Endpoint) (unsealed, error) {
 // commitCache keeps the commits that were read last, for the deliveries of one commit
 // come together. Those at the head come from the tail's memory.
 type commitCache struct {
-	tail *store.Tail
+	read func(ctx context.Context, sequence uint64) (*store.Commit, error)
 
 	mu   sync.Mutex        // guards what follows
 	kept [32]*store.Commit // at most some 32 MiB; the oldest is replaced
@@ -272,9 +278,9 @@ func (k *commitCache) get(ctx context.Context, sequence uint64) (*store.Commit, 
 		}
 	}
 	k.mu.Unlock()
-	c, err := k.tail.Commit(ctx, sequence)
+	c, err := k.read(ctx, sequence)
 	if err != nil {
-		return nil, fmt.Errorf("read commit %d: %w", sequence, err)
+		return nil, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -186,7 +186,7 @@ func New(cfg Config) *Dispatcher {
 		*n = line{kind: kind, ready: sync.NewCond(&d.mu)}
 	}
 	d.attempt = newAttemptLog(d.cfg.JS, d.cfg.Logger)
-	d.commits = commitCache{tail: cfg.Tail}
+	d.commits = commitCache{read: d.foldedCommit}
 	d.saver = saver{js: cfg.JS, partition: cfg.Partition}
 	rand.Read(d.saver.writer[:])
 	return d
@@ -281,11 +281,10 @@ var errKnown = errors.New("the log's end is known")
 func (d *Dispatcher) awaitLog(ctx context.Context) error {
 	for {
 		err := d.cfg.Tail.Follow(ctx, store.Chain{Partition: d.cfg.Partition}, func(*store.Commit) error { return errKnown })
-		var damage *store.DamageError
 		switch {
 		case ctx.Err() != nil, errors.Is(err, errKnown):
 			return nil
-		case errors.As(err, &damage):
+		case isDamage(err):
 			return fmt.Errorf("start webhooks: %w", err)
 		}
 		d.cfg.Logger.Warn("cannot read the log for webhooks; trying again", "error", err)
@@ -298,20 +297,17 @@ func (d *Dispatcher) serve(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	attempts, cutOff := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutOff()
+	var workers sync.WaitGroup
+	for n, slots := range map[*line]int{&d.firsts: d.cfg.FirstSlots, &d.agains: d.cfg.RetrySlots} {
+		workers.Add(slots)
+		for range slots {
+			group.Go(func() error { defer workers.Done(); return d.work(attempts, n) })
+		}
+	}
 	idle := make(chan struct{})
-	group.Go(func() error {
-		defer close(idle)
-		workers := new(errgroup.Group)
-		for range d.cfg.FirstSlots {
-			workers.Go(func() error { d.work(attempts, &d.firsts); return nil })
-		}
-		for range d.cfg.RetrySlots {
-			workers.Go(func() error { d.work(attempts, &d.agains); return nil })
-		}
-		return workers.Wait()
-	})
+	group.Go(func() error { workers.Wait(); close(idle); return nil })
 	for range refillers {
-		group.Go(func() error { d.refill(ctx); return nil })
+		group.Go(func() error { return d.refill(ctx) })
 	}
 	group.Go(func() error { return d.follow(ctx) })
 	group.Go(func() error { d.keepTime(ctx); return nil })
@@ -354,14 +350,15 @@ func (d *Dispatcher) next(n *line) *lane {
 	return nil
 }
 
-// work makes one attempt after the other, for the lanes in a line.
-func (d *Dispatcher) work(ctx context.Context, n *line) {
+// work makes one attempt after the other, for the lanes in a line. Its error is a
+// *store.DamageError.
+func (d *Dispatcher) work(ctx context.Context, n *line) error {
 	for {
 		d.mu.Lock()
 		l := d.next(n)
 		if l == nil {
 			d.mu.Unlock()
-			return
+			return nil
 		}
 		now := d.cfg.Clock()
 		var job *delivery
@@ -374,8 +371,11 @@ func (d *Dispatcher) work(ctx context.Context, n *line) {
 		endpoint := l.endpoint
 		d.arrange(l, now)
 		d.mu.Unlock()
-		if job != nil {
-			d.deliver(ctx, &flight{lane: l, delivery: job, endpoint: endpoint, line: n.kind, at: now})
+		if job == nil {
+			continue
+		}
+		if err := d.deliver(ctx, &flight{lane: l, delivery: job, endpoint: endpoint, line: n.kind, at: now}); err != nil {
+			return err
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/keyledger/keyledger/events"
@@ -34,16 +35,35 @@ func (d *Dispatcher) follow(ctx context.Context) error {
 			}
 			return nil
 		})
-		var damage *store.DamageError
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.As(err, &damage), errors.Is(err, ErrLoss):
+		case isDamage(err), errors.Is(err, ErrLoss):
 			return fmt.Errorf("deliver webhooks: %w", err)
 		}
 		d.cfg.Logger.Warn("cannot read the log on for webhooks; trying again", "position", d.read.Position().String(), "error", err)
 		d.pause(ctx, followPause)
 	}
+}
+
+// foldedCommit reads a commit that was folded, so that one which is not there is damage,
+// as long as the log's end is not being looked for again.
+func (d *Dispatcher) foldedCommit(ctx context.Context, sequence uint64) (*store.Commit, error) {
+	c, err := d.cfg.Tail.Commit(ctx, sequence)
+	if errors.Is(err, store.ErrNoMessage) && sequence <= d.cfg.Tail.End().Sequence {
+		err = &store.DamageError{Partition: d.cfg.Partition, Sequence: sequence, Reason: "message missing"}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read commit %d: %w", sequence, err)
+	}
+	return c, nil
+}
+
+// isDamage says whether an error is of a log that is damaged, so that nothing more may be
+// delivered from it.
+func isDamage(err error) bool {
+	var damage *store.DamageError
+	return errors.As(err, &damage)
 }
 
 // pause waits, or until ctx ends.
@@ -118,11 +138,11 @@ func minTime(a, b time.Time) time.Time {
 
 // begin lets attempts start: every lane is as the last checkpoint and the log say.
 func (d *Dispatcher) begin() {
+	var say notices
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	for _, l := range d.lanes {
 		if !l.rereads() {
-			d.leaveOut(l)
+			l.leaveOut(&say)
 		}
 	}
 	d.restored.Lanes = nil
@@ -134,15 +154,38 @@ func (d *Dispatcher) begin() {
 	for _, l := range d.lanes {
 		d.arrange(l, now)
 	}
+	d.mu.Unlock()
+	say.log(d.cfg.Logger)
 }
 
-// leaveOut forgets what the last checkpoint lists for a lane and nobody found. d.mu is held.
-func (d *Dispatcher) leaveOut(l *lane) {
+// leaveOut forgets what the last checkpoint lists for a lane and nobody found.
+func (l *lane) leaveOut(say *notices) {
 	if len(l.saved) > 0 {
-		d.cfg.Logger.Error("the last checkpoint of webhooks lists deliveries that the log does not owe; they are left out",
-			"account", l.account, "endpoint", l.endpoint.ID, "deliveries", len(l.saved))
+		say.add(l, slog.LevelError, "the last checkpoint of webhooks lists deliveries that the log does not owe; they are left out", "deliveries", len(l.saved))
 	}
 	l.saved = nil
+}
+
+// notices are lines about lanes, noted while d.mu is held and logged once it is free: a
+// log that takes its time must not hold every lane up.
+type notices []notice
+
+type notice struct {
+	level slog.Level
+	text  string
+	args  []any
+}
+
+// add notes a line about a lane. d.mu is held.
+func (n *notices) add(l *lane, level slog.Level, text string, args ...any) {
+	*n = append(*n, notice{level, text, append([]any{"account", l.account, "endpoint", l.endpoint.ID}, args...)})
+}
+
+// log logs them. d.mu is not held.
+func (n notices) log(logger *slog.Logger) {
+	for _, line := range n {
+		logger.Log(context.Background(), line.level, line.text, line.args...)
+	}
 }
 
 // Wait returns when the commit at sequence has been folded and attempts are made, or

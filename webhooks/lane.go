@@ -72,7 +72,8 @@ type lane struct {
 
 	refilling bool      // somebody reads the feed for it
 	look      time.Time // when to look at the feed again, which did not go far enough
-	lagging   time.Time // since when the feed does not go far enough; zero: it does
+	lagging   time.Time // since when the feed does not go far enough, or does not answer; zero: it does
+	fromLog   time.Time // until then the log is read, and not the feed
 
 	lined [lineCount]bool // the lines it stands in
 	at    time.Time       // when the timer looks at it; zero: it does not

@@ -81,13 +81,12 @@ func (d *Dispatcher) fits(ctx context.Context, saved *savedDirectory) error {
 func (d *Dispatcher) commitAt(ctx context.Context, sequence uint64) (store.Chain, error) {
 	for {
 		c, err := d.cfg.Tail.Commit(ctx, sequence)
-		var damage *store.DamageError
 		switch {
 		case err == nil:
 			return store.ChainAt(c), nil
 		case errors.Is(err, store.ErrNoMessage):
 			return store.Chain{}, fmt.Errorf("%w: the log has no commit %d:%d", errUnusable, d.cfg.Partition, sequence)
-		case errors.As(err, &damage), ctx.Err() != nil:
+		case isDamage(err), ctx.Err() != nil:
 			return store.Chain{}, err
 		}
 		d.cfg.Logger.Warn("cannot read the log for webhooks; trying again", "commit", sequence, "error", err)

@@ -169,11 +169,12 @@ func (m *model) refill(d *Dispatcher, l *lane) bool {
 	if !l.wantsRefill(m.now) {
 		return false
 	}
-	f, err := d.readLog(m.t.Context(), d.wanted(l))
+	w := d.wanted(l, m.now)
+	f, err := d.readLog(m.t.Context(), w)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	d.refilled(l, f, nil)
+	d.refilled(l, w, f, nil)
 	return true
 }
 

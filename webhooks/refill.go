@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -18,8 +19,11 @@ const (
 	feedLook = 20 * time.Millisecond
 	// feedPatience is how long it does, before it reads the log itself.
 	feedPatience = 2 * time.Second
+	// feedRest is how long it then leaves the feed alone: one that does not answer holds a
+	// refill up for refillWithin.
+	feedRest = 30 * time.Second
 
-	refillWithin   = 10 * time.Second // for one refill
+	refillWithin   = 10 * time.Second // for one reading of the feed, or of the log
 	refillPause    = time.Second      // after one that failed
 	refillMessages = 1024             // of the feed, looked at in one refill
 	refillCommits  = 256              // of the log, likewise
@@ -42,6 +46,8 @@ type want struct {
 	commit  uint64 // log sequence of that place
 	settled uint64 // up to this feed sequence nothing is for the queue: lane.restored
 	room    int    // in the queue
+	began   time.Time
+	log     bool // read the log, and not the feed
 }
 
 // found is what it read: entries, and the place from which to read on. Its commit may
@@ -65,14 +71,15 @@ func (f *found) take(w *want, feed, commit uint64, eventType, environment string
 	f.next.feed, f.next.commit = feed+1, commit
 }
 
-// refill fills up one lane that is behind after the other.
-func (d *Dispatcher) refill(ctx context.Context) {
+// refill fills up one lane that is behind after the other. Its error is a
+// *store.DamageError.
+func (d *Dispatcher) refill(ctx context.Context) error {
 	for {
 		d.mu.Lock()
 		l := d.next(&d.refills)
 		if l == nil {
 			d.mu.Unlock()
-			return
+			return nil
 		}
 		now := d.cfg.Clock()
 		if !l.wantsRefill(now) {
@@ -80,82 +87,109 @@ func (d *Dispatcher) refill(ctx context.Context) {
 			continue
 		}
 		l.refilling = true
-		w := d.wanted(l)
-		impatient := !l.lagging.IsZero() && now.Sub(l.lagging) >= feedPatience
+		w := d.wanted(l, now)
 		d.mu.Unlock()
-		f, err := d.readOn(ctx, w, impatient)
-		d.refilled(l, f, err)
+		f, err := d.readOn(ctx, w)
+		d.refilled(l, w, f, err)
+		if isDamage(err) {
+			return fmt.Errorf("deliver webhooks: %w", err)
+		}
 	}
 }
 
-// wanted is what a lane that is behind wants now. d.mu is held.
-func (d *Dispatcher) wanted(l *lane) *want {
+// wanted is what a lane that is behind wants now. One that has waited for the feed long
+// enough turns to the log for a while. d.mu is held.
+func (d *Dispatcher) wanted(l *lane, now time.Time) *want {
+	if !l.lagging.IsZero() && now.Sub(l.lagging) >= feedPatience {
+		l.lagging, l.fromLog = time.Time{}, now.Add(feedRest)
+	}
 	return &want{
 		account: l.account, terms: l.terms, from: l.next,
 		to: d.read.Ordinal, commit: d.read.Sequence, settled: l.restored, room: laneQueueMax - len(l.queue),
+		began: now, log: now.Before(l.fromLog),
 	}
 }
 
 // readOn reads the feed, and the log where the feed cannot serve.
-func (d *Dispatcher) readOn(ctx context.Context, w *want, impatient bool) (*found, error) {
-	ctx, cancel := context.WithTimeout(ctx, refillWithin)
-	defer cancel()
-	f, err := d.readFeed(ctx, w)
-	if errors.Is(err, errFeedGap) || errors.Is(err, jetstream.ErrStreamNotFound) || err != nil && impatient {
-		return d.readLog(ctx, w)
+func (d *Dispatcher) readOn(ctx context.Context, w *want) (*found, error) {
+	if !w.log {
+		f, err := d.readFeed(ctx, w)
+		if !errors.Is(err, errFeedGap) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return f, err
+		}
 	}
-	return f, err
+	return d.readLog(ctx, w)
 }
 
 // refilled puts what was read into the lane's queue.
-func (d *Dispatcher) refilled(l *lane, f *found, err error) {
+func (d *Dispatcher) refilled(l *lane, w *want, f *found, err error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	now := d.cfg.Clock()
 	l.refilling = false
+	var say notices
 	switch {
 	case l.removed:
-		return
 	case err != nil:
-		if l.lagging.IsZero() {
-			l.lagging = now
-		}
-		l.look = now.Add(feedLook)
-		if !errors.Is(err, errFeedBehind) && !d.stopping {
-			l.look = now.Add(refillPause)
-			d.cfg.Logger.Warn("cannot read on for an endpoint; trying again", "account", l.account, "endpoint", l.endpoint.ID, "error", err)
-		}
+		say = d.refillFailed(l, w, err, now)
 	default:
-		if f.feed {
-			l.lagging = time.Time{}
-		}
-		for _, e := range f.entries {
-			if e.feed <= l.restored {
-				l.resume(e)
-			} else {
-				l.queue = append(l.queue, e)
-			}
-		}
-		d.unsaved += f.next.feed - l.next.feed
-		l.next = f.next
-		if !l.rereads() {
-			d.leaveOut(l)
-		}
-		if l.next.feed > d.read.Ordinal {
-			l.behind = false
-			if l.next.number != l.owed+1 {
-				d.cfg.Logger.Error("the feed and the log do not agree on what an endpoint is owed",
-					"account", l.account, "endpoint", l.endpoint.ID, "feed", l.next.number-1, "log", l.owed)
-			}
+		say = d.takeIn(l, f)
+	}
+	if !l.removed {
+		d.arrange(l, now)
+	}
+	d.mu.Unlock()
+	say.log(d.cfg.Logger)
+}
+
+// refillFailed has the lane look again. d.mu is held.
+func (d *Dispatcher) refillFailed(l *lane, w *want, err error, now time.Time) (say notices) {
+	if l.lagging.IsZero() && !w.log {
+		l.lagging = w.began
+	}
+	l.look = now.Add(feedLook)
+	if !errors.Is(err, errFeedBehind) && !d.stopping {
+		l.look = now.Add(refillPause)
+		if !isDamage(err) {
+			say.add(l, slog.LevelWarn, "cannot read on for an endpoint; trying again", "error", err)
 		}
 	}
-	d.arrange(l, now)
+	return say
+}
+
+// takeIn moves the lane on over what was read. d.mu is held.
+func (d *Dispatcher) takeIn(l *lane, f *found) (say notices) {
+	if f.feed {
+		l.lagging = time.Time{}
+	}
+	for _, e := range f.entries {
+		if e.feed <= l.restored {
+			l.resume(e)
+		} else {
+			l.queue = append(l.queue, e)
+		}
+	}
+	d.unsaved += f.next.feed - l.next.feed
+	l.next = f.next
+	if !l.rereads() {
+		l.leaveOut(&say)
+	}
+	if l.next.feed > d.read.Ordinal {
+		l.behind = false
+		if l.next.number != l.owed+1 {
+			say.add(l, slog.LevelError, "the feed and the log do not agree on what an endpoint is owed", "feed", l.next.number-1, "log", l.owed)
+		}
+	}
+	return say
 }
 
 // readFeed reads the account's events from the feed. The feed is dense from its first
 // message on unless something was deleted in it, so what is asked is whether it was: at
-// the end, because messages can leave it at any time.
+// the end, because messages can leave it at any time. Half of its time is for that: a feed
+// that is slow gives what it has given until then.
 func (d *Dispatcher) readFeed(ctx context.Context, w *want) (*found, error) {
+	ctx, cancel := context.WithTimeout(ctx, refillWithin)
+	defer cancel()
+	half := time.Now().Add(refillWithin / 2)
 	stream, err := d.cfg.JS.Stream(ctx, store.StreamFeed(d.cfg.Partition))
 	if err != nil {
 		return nil, err
@@ -164,7 +198,7 @@ func (d *Dispatcher) readFeed(ctx context.Context, w *want) (*found, error) {
 	f := &found{next: w.from, feed: true}
 	filter := jetstream.WithGetMsgSubject(store.SubjectFeed(d.cfg.Partition) + w.account + ".>")
 	for range refillMessages {
-		if f.next.feed > end || f.queued >= w.room {
+		if f.next.feed > end || f.queued >= w.room || time.Now().After(half) {
 			break
 		}
 		msg, err := stream.GetMsg(ctx, f.next.feed, filter)
@@ -197,7 +231,7 @@ func (f *found) message(w *want, msg *jetstream.RawStreamMsg) error {
 	// keyledger.events.<p>.<account>.<environment>.<noun>.<verb>.<subject>
 	token := strings.Split(msg.Subject, ".")
 	position, err := events.ParsePosition(msg.Header.Get("ce-position"))
-	if err != nil || len(token) < 7 {
+	if err != nil || len(token) < 7 || position.Sequence < w.from.commit || position.Sequence > w.commit {
 		return fmt.Errorf("message %d of the feed, on %s, is not an event", msg.Sequence, msg.Subject)
 	}
 	environment := token[4]
@@ -210,11 +244,13 @@ func (f *found) message(w *want, msg *jetstream.RawStreamMsg) error {
 
 // readLog reads the account's events from the log itself, a number of commits at a time.
 func (d *Dispatcher) readLog(ctx context.Context, w *want) (*found, error) {
+	ctx, cancel := context.WithTimeout(ctx, refillWithin)
+	defer cancel()
 	chain := store.Chain{Partition: d.cfg.Partition}
 	if w.from.commit > 1 {
-		before, err := d.cfg.Tail.Commit(ctx, w.from.commit-1)
+		before, err := d.foldedCommit(ctx, w.from.commit-1)
 		if err != nil {
-			return nil, fmt.Errorf("read commit %d: %w", w.from.commit-1, err)
+			return nil, err
 		}
 		chain = store.ChainAt(before)
 	}
