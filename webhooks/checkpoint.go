@@ -105,8 +105,11 @@ func (c *checkpoint) encode(limit int) []byte {
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(pieces[b]), len(pieces[a])) })
 	for _, i := range order {
-		if size <= limit || len(c.Lanes[i].Open) == 0 {
+		if size <= limit {
 			break
+		}
+		if len(c.Lanes[i].Open) == 0 {
+			continue // a long one all the same: it is held back, or its numbers are large
 		}
 		l := &c.Lanes[i]
 		l.Cursor, l.Open = min(l.Cursor, l.Open[0].Feed-1), nil

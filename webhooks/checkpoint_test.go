@@ -91,6 +91,25 @@ func TestCheckpointWithinALimit(t *testing.T) {
 	}
 }
 
+// An open delivery of a lane that takes fewer bytes than others, which have none, is not
+// called settled where neither finds room.
+func TestOpenDeliveryOfAShortLane(t *testing.T) {
+	full := func() *checkpoint {
+		c := &checkpoint{At: 1_790_000_000_000, Sequence: 9, Feed: 1 << 34}
+		c.Lanes = []laneState{{Registered: 5, Cursor: 100, Open: []openState{{Feed: 60, Next: c.At}}}}
+		for i := range uint64(3) {
+			c.Lanes = append(c.Lanes, laneState{Registered: 1<<29 + i, Cursor: c.Feed + i - 3, Held: c.At + 1e9})
+		}
+		return c
+	}
+	most := len(full().encode(checkpointBytesMax))
+	for limit := len(full().head([]string{""}, 4)); limit <= most; limit++ {
+		if got := decode(t, full().encode(limit)); got.settledFor(5, 60) || got.settledFor(1<<29, 1<<34) {
+			t.Errorf("in %d bytes of %d: %+v", limit, most, got)
+		}
+	}
+}
+
 // A checkpoint grows with trouble, and a great deal of it fits.
 func TestCheckpointSize(t *testing.T) {
 	c := &checkpoint{At: 1_790_000_000_000, Sequence: 1 << 30, Feed: 1 << 32}

@@ -219,7 +219,13 @@ func (m *model) step() {
 		if m.rng.IntN(4) == 0 { // too little room: it then calls less settled
 			limit = len(c.head(c.reasons(), 0)) + 16 + m.rng.IntN(200)
 		}
-		m.checkpoints = append(m.checkpoints, decode(m.t, c.encode(limit)))
+		cut := decode(m.t, c.encode(limit))
+		for o := range m.owed {
+			if cut.settledFor(o.registered, o.feed) && !m.settled[o] {
+				m.t.Fatalf("event %d to the endpoint of %d is called settled in %d bytes", o.feed, o.registered, limit)
+			}
+		}
+		m.checkpoints = append(m.checkpoints, cut)
 	}
 }
 
