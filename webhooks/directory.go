@@ -16,7 +16,7 @@ type subscriber struct {
 	account    string
 	registered uint64           // feed sequence of its registration; its short name in checkpoints
 	endpoint   *events.Endpoint // after its newest event; shared, never changed
-	terms      []terms          // what it subscribed to, oldest first, never empty
+	terms      []terms          // what it subscribed to, oldest first, never empty; from its lane's place on
 	owed       uint64           // events matched so far, and the number of the newest of them
 }
 

@@ -110,6 +110,7 @@ func (d *Dispatcher) change(s *subscriber, now time.Time) {
 		d.lanes[s.endpoint.ID] = l
 	}
 	l.gone = false
+	l.forgetTerms()
 	if s.endpoint.Status == events.Removed {
 		l.drop()
 		delete(d.lanes, s.endpoint.ID)

@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/keyledger/keyledger/events"
@@ -186,6 +187,21 @@ func (l *lane) drop() {
 	l.removed, l.behind = true, false
 	l.queue, l.waiting, l.saved = nil, nil, nil
 	clear(l.open)
+}
+
+// forgetTerms drops the terms that no event is matched by any more: what comes before the
+// lane's place is not read again, and what it has in memory has its number. A list that was
+// handed out stays as it is.
+func (l *lane) forgetTerms() {
+	first := len(l.terms) - 1
+	if l.behind {
+		for first > 0 && l.terms[first].since >= l.next.feed {
+			first--
+		}
+	}
+	if first > 0 {
+		l.terms = slices.Clone(l.terms[first:])
+	}
 }
 
 // wantsRefill says whether the feed should be read for the lane.

@@ -179,6 +179,7 @@ func (d *Dispatcher) takeIn(l *lane, f *found) (say notices) {
 			say.add(l, slog.LevelError, "the feed and the log do not agree on what an endpoint is owed", "feed", l.next.number-1, "log", l.owed)
 		}
 	}
+	l.forgetTerms()
 	return say
 }
 
