@@ -182,7 +182,12 @@ func writeDirectory(path string, b []byte, step func(string) error) (err error) 
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }() // an error of the sync was told
+	defer func() {
+		_ = f.Close() // an error of the sync was told
+		if err != nil {
+			_ = os.Remove(path + directoryTemp) // it keeps no room that the log may need
+		}
+	}()
 	// If we stop here: a temporary file, perhaps not whole, which nobody reads and the next
 	// one replaces.
 	if _, err := f.Write(b); err != nil {

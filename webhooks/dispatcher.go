@@ -81,6 +81,9 @@ type Config struct {
 	// Dir is the folder in which the directory is saved, made with the first one. Only one
 	// dispatcher works with it. "": none is saved, and each start reads the whole log.
 	Dir string
+	// Room is asked whether the volume has room for so many more bytes in Dir; its last ones
+	// belong to the log. Default: there always is.
+	Room func(bytes int64) error
 
 	// FirstSlots and RetrySlots are how many first and later tries may be under way at
 	// once, over all endpoints. Defaults: DefaultFirstSlots, DefaultRetrySlots.
@@ -109,6 +112,9 @@ func (c Config) withDefaults() Config {
 			timer := time.NewTimer(at.Sub(c.Clock()))
 			return timer.C, func() { timer.Stop() }
 		}
+	}
+	if c.Room == nil {
+		c.Room = func(int64) error { return nil }
 	}
 	if c.FirstSlots == 0 {
 		c.FirstSlots = DefaultFirstSlots

@@ -158,7 +158,12 @@ func (d *Dispatcher) keepDirectory() {
 	saved := d.takeDown()
 	d.unsaved = 0
 	d.mu.Unlock()
-	if err := writeDirectory(d.directoryPath(), saved.encode(), d.step); err != nil {
+	b := saved.encode()
+	err := d.cfg.Room(int64(len(b)))
+	if err == nil {
+		err = writeDirectory(d.directoryPath(), b, d.step)
+	}
+	if err != nil {
 		d.cfg.Logger.Error("cannot save the directory of webhooks; the next start reads more of the log", "file", d.directoryPath(), "error", err)
 	}
 }

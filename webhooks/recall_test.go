@@ -266,6 +266,13 @@ func TestStopWhileSavingTheDirectory(t *testing.T) {
 			if !strings.Contains(r.lines.String(), "cannot save the directory") {
 				t.Error("nothing was logged")
 			}
+			temp := path + directoryTemp
+			if _, err := os.Stat(temp); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the temporary file is left: %v", err)
+			}
+			if err := os.WriteFile(temp, []byte("KLW"), 0o600); err != nil { // as a crash leaves it
+				t.Fatal(err)
+			}
 			want := int64(1)
 			if at == stepRenamed {
 				want = 0
@@ -293,5 +300,37 @@ func TestStopWhileSavingTheDirectory(t *testing.T) {
 				t.Errorf("left are %v, %v", files, err)
 			}
 		})
+	}
+}
+
+// Where the volume has no room for a directory none is written, and the former one stays;
+// once there is room it is.
+func TestNoRoomForTheDirectory(t *testing.T) {
+	r, _, path := served(t)
+	former, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, asked := true, int64(0)
+	d := r.start(seldom, func(c *Config) {
+		c.Room = func(bytes int64) error {
+			if asked = bytes; full {
+				return errors.New("the volume is full")
+			}
+			return nil
+		}
+	})
+	r.commit(debits(10)...)
+	d.idle()
+	d.keepDirectory()
+	b, err := os.ReadFile(path)
+	files, _ := os.ReadDir(filepath.Dir(path))
+	if err != nil || !bytes.Equal(b, former) || len(files) != 1 || !strings.Contains(r.lines.String(), "the volume is full") {
+		t.Errorf("with no room: %v, %d bytes, %d before; %d files", err, len(b), len(former), len(files))
+	}
+	full = false
+	d.keepDirectory()
+	if b, err := os.ReadFile(path); err != nil || bytes.Equal(b, former) || int64(len(b)) != asked {
+		t.Errorf("with room: %v, %d bytes, asked for %d", err, len(b), asked)
 	}
 }

@@ -114,7 +114,7 @@ func (s *Server) openWebhooks() (err error) {
 	p.hooks = webhooks.New(webhooks.Config{
 		JS: js, Tail: s.tail, Partition: partition, Sealer: s.sealer, Client: p.http,
 		Schedule: schedule, Logger: s.cfg.Logger, Disable: s.disableEndpoint,
-		Known: p.views.Known, Dir: s.dir.webhooksDir(),
+		Known: p.views.Known, Dir: s.dir.webhooksDir(), Room: s.roomForViews,
 		DirectoryEvery: uint64(s.cfg.SnapshotEvery), DirectoryPause: s.cfg.SnapshotPause,
 	})
 	return nil

@@ -102,9 +102,9 @@ func (s *Server) watchDerived(ctx context.Context) error {
 	}
 }
 
-// viewsReserve is how many bytes of the volume the views' checkpoints and the archive leave free, a fifth of
-// it where that is less: more than the writer keeps for itself, so that no command is
-// refused because of them.
+// viewsReserve is how many bytes of the volume the views' checkpoints, the archive and the
+// directory of webhooks leave free, a fifth of it where that is less: more than the writer
+// keeps for itself, so that no command is refused because of them.
 const viewsReserve = 128 << 20
 
 // roomForViews says whether the volume has so many more bytes for a file that is made from the log.
