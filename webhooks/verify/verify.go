@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,10 @@ const (
 	MaxKeys = 8
 	// MaxSignatures is how many signatures one request may bear, of whatever version.
 	MaxSignatures = 16
+	// MaxPublicSignatures is how many of them may be of version v1a. Each is tried with
+	// every public key, and each try reads the whole body; a sender in the midst of a
+	// rotation needs two or three.
+	MaxPublicSignatures = 4
 	// MaxIDBytes is the longest webhook-id, in bytes.
 	MaxIDBytes = 128
 
@@ -165,7 +170,8 @@ type Message struct {
 // wraps ErrHeader, ErrTooOld, ErrTooNew or ErrSignature.
 //
 // Signatures of an unknown version are passed over. Each v1 signature is compared
-// with each secret's, in constant time; ed25519 has no secret here.
+// with each secret's, in constant time; ed25519 has no secret here, and its first match
+// ends the search.
 func (v *Verifier) Verify(header http.Header, body []byte) (Message, error) {
 	id, err := single(header, headerID)
 	if err != nil {
@@ -186,9 +192,9 @@ func (v *Verifier) Verify(header http.Header, body []byte) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	signatures := strings.Split(given, " ")
-	if len(signatures) > MaxSignatures {
-		return Message{}, fmt.Errorf("%w: %d signatures, at most %d", ErrHeader, len(signatures), MaxSignatures)
+	signatures, err := split(given)
+	if err != nil {
+		return Message{}, err
 	}
 	if age := v.config.Clock().Sub(at); age > v.config.Tolerance {
 		return Message{}, ErrTooOld
@@ -208,6 +214,24 @@ func single(header http.Header, name string) (string, error) {
 		return "", fmt.Errorf("%w: %s must be there once", ErrHeader, name)
 	}
 	return values[0], nil
+}
+
+// split is the list of signatures, of which there may be so many.
+func split(given string) ([]string, error) {
+	signatures := strings.SplitN(given, " ", MaxSignatures+1)
+	if len(signatures) > MaxSignatures {
+		return nil, fmt.Errorf("%w: more than %d signatures in %s", ErrHeader, MaxSignatures, headerSignature)
+	}
+	public := 0
+	for _, signature := range signatures {
+		if strings.HasPrefix(signature, "v1a,") {
+			public++
+		}
+	}
+	if public > MaxPublicSignatures {
+		return nil, fmt.Errorf("%w: %d signatures of version v1a in %s, at most %d", ErrHeader, public, headerSignature, MaxPublicSignatures)
+	}
+	return signatures, nil
 }
 
 // isID leaves out the dot, which in what is signed ends the id.
@@ -254,8 +278,8 @@ func (v *Verifier) signed(head string, body []byte, signatures []string) bool {
 			if message == nil && len(v.publics) > 0 {
 				message = append([]byte(head), body...)
 			}
-			for _, public := range v.publics {
-				found = ed25519.Verify(public, message, got) || found
+			if slices.ContainsFunc(v.publics, func(public ed25519.PublicKey) bool { return ed25519.Verify(public, message, got) }) {
+				return true
 			}
 		}
 	}

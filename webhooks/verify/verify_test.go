@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -187,6 +188,8 @@ func TestHeaders(t *testing.T) {
 		{"Webhook-Timestamp", []string{"1000000000000"}}, {"Webhook-Timestamp", []string{"9223372036854775808"}}, {"Webhook-Timestamp", []string{"2021-02-25T15:02:10Z"}},
 		{"Webhook-Signature", nil}, {"Webhook-Signature", []string{""}}, {"Webhook-Signature", []string{vectorV1, vectorV1}},
 		{"Webhook-Signature", []string{strings.Repeat("v2,x ", verify.MaxSignatures) + vectorV1}},
+		{"Webhook-Signature", []string{vectorV1 + strings.Repeat(" ", verify.MaxSignatures)}},
+		{"Webhook-Signature", []string{strings.Repeat("v1a,x ", verify.MaxPublicSignatures) + vectorV1a}},
 	} {
 		h := headers(vectorID, at, vectorV1)
 		h[tt.name] = tt.values
@@ -197,6 +200,12 @@ func TestHeaders(t *testing.T) {
 	h := headers(vectorID, at, strings.Repeat("v2,x ", verify.MaxSignatures-1)+vectorV1)
 	if _, err := newVerifier(t, at, vectorSecret).Verify(h, []byte(vectorBody)); err != nil {
 		t.Errorf("as many signatures as there may be: %v", err)
+	}
+	h = headers(vectorID, at, strings.Repeat("v1a,x ", verify.MaxPublicSignatures-1)+vectorV1a+" "+vectorV1)
+	for _, key := range []string{vectorSecret, vectorPublic} {
+		if _, err := newVerifier(t, at, key).Verify(h, []byte(vectorBody)); err != nil {
+			t.Errorf("as many of v1a as there may be: %v", err)
+		}
 	}
 	key, err := webhooks.ParseSecret(vectorSecret)
 	if err != nil {
@@ -280,4 +289,17 @@ func TestAgreesWithTheReferenceAndTheSender(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A long header is not taken apart: to refuse one takes no memory that grows with it.
+func TestLongSignatureHeader(t *testing.T) {
+	at := time.Unix(vectorTimestamp, 0)
+	v, h := newVerifier(t, at, vectorSecret), headers(vectorID, at, strings.Repeat("v1,x ", 200_000))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := v.Verify(h, nil)
+	runtime.ReadMemStats(&after)
+	if bytes := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, verify.ErrHeader) || bytes > 64<<10 {
+		t.Errorf("%v, after %d bytes", err, bytes)
+	}
 }
