@@ -3,6 +3,8 @@ package webhooks
 import (
 	"context"
 	"errors"
+	"io"
+	"log/slog"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -144,6 +146,40 @@ func TestFeedIsAskedAgain(t *testing.T) {
 		if w := d.wanted(l, began.Add(tt.after)); w.log != tt.log {
 			t.Errorf("%s after it first lagged the log is read: %t", tt.after, w.log)
 		}
+	}
+}
+
+// lockedOut is where a dispatcher logs that must not hold its lock then.
+type lockedOut struct {
+	slog.Handler
+	d    *Dispatcher
+	held int // lines that were logged with it
+	free int
+}
+
+func (l *lockedOut) Handle(context.Context, slog.Record) error {
+	if !l.d.mu.TryLock() {
+		l.held++
+		return nil
+	}
+	l.d.mu.Unlock()
+	l.free++
+	return nil
+}
+
+// A log that takes its time holds up nobody but who writes the line.
+func TestLoggedWithoutTheLock(t *testing.T) {
+	log := &lockedOut{Handler: slog.NewTextHandler(io.Discard, nil)}
+	log.d = New(Config{Logger: slog.New(log)})
+	log.d.restored = &checkpoint{}
+	l := newLane(&subscriber{endpoint: &events.Endpoint{ID: "endpoint_1"}})
+	l.saved = map[uint64]*delivery{1: {}}
+	log.d.lanes["endpoint_1"] = l
+	log.d.begin()
+	log.d.refilled(l, &want{}, nil, errors.New("no answer"))
+	log.d.refilled(l, &want{}, &found{next: entry{feed: 1, number: 7}}, nil)
+	if log.free != 3 || log.held != 0 {
+		t.Errorf("%d lines without the lock, %d with it; want 3 and 0", log.free, log.held)
 	}
 }
 
