@@ -114,7 +114,7 @@ func (m *model) happen() {
 	if m.rng.IntN(3) == 0 {
 		e := &events.Endpoint{
 			ID: fmt.Sprintf("%s%d", account, m.rng.IntN(3)), Account: account, Environment: environments[m.rng.IntN(2)],
-			Events: []string{filters[m.rng.IntN(len(filters))]}, Headers: []string{}, Status: statuses[m.rng.IntN(len(statuses))],
+			Events: []string{filters[m.rng.IntN(len(filters))]}, Headers: []string{}, Keys: []string{}, Status: statuses[m.rng.IntN(len(statuses))],
 		}
 		at := m.rng.IntN(len(list))
 		list[at] = events.Event{Type: "endpoint.resumed", Account: account, Environment: e.Environment, Subject: e.ID, Data: e}

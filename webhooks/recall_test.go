@@ -22,8 +22,8 @@ import (
 // sampleDirectory has an endpoint with nothing to do, and one with all there can be.
 func sampleDirectory() *savedDirectory {
 	one := &events.Endpoint{ID: "endpoint_1", Account: "acme", Environment: events.Test, URL: "https://example.com", Events: []string{"*"},
-		Headers: []string{"x"}, Status: events.Active, Signing: "v1", CreatedAt: 7, SealedSecret: []byte{1, 2}, SealedHeaders: [][]byte{{3}}}
-	two := &events.Endpoint{ID: "endpoint_2", Account: "other", Environment: events.Live, Events: []string{"key.*"}, Headers: []string{}, Status: events.Paused}
+		Headers: []string{"x"}, Status: events.Active, Signing: "v1", CreatedAt: 7, Keys: []string{}, SealedSecret: []byte{1, 2}, SealedHeaders: [][]byte{{3}}}
+	two := &events.Endpoint{ID: "endpoint_2", Account: "other", Environment: events.Live, Events: []string{"key.*"}, Headers: []string{}, Keys: []string{}, Status: events.Paused}
 	return &savedDirectory{
 		at: store.Chain{Sequence: 50, Hash: store.Hash(bytes.Repeat([]byte{0xab}, 32)), Ordinal: 500, Epoch: 3, Time: 1_790_000_000_000},
 		lanes: []savedLane{
@@ -43,7 +43,7 @@ func TestSavedDirectory(t *testing.T) {
 	const golden = "4b4c5701" + "0032" + "abababababababababababababababababababababababababababababababab" + "f40303" + "80b083c59868" + "02"
 	want := sampleDirectory()
 	b := want.encode()
-	if got := hex.EncodeToString(b); !strings.HasPrefix(got, golden) || len(b) != 271 {
+	if got := hex.EncodeToString(b); !strings.HasPrefix(got, golden) || len(b) != 295 {
 		t.Errorf("%d bytes: %s", len(b), got)
 	}
 	got, err := decodeDirectory(b)
