@@ -183,6 +183,13 @@ func (c *Coder) Nested(d Data) {
 	c.Blob(&payload)
 }
 
+// Fail notes an error, if it is the first: of what is coded elsewhere.
+func (c *Coder) Fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
 // fail notes the first error.
 func (c *Coder) fail(format string, args ...any) {
 	if c.err == nil {

@@ -75,6 +75,7 @@ type CloudEvent struct {
 	Time      Time      // of the commit
 	Position  Position
 	CommandID ulid.ULID // of the command that caused it
+	Trace     Trace     // likewise; zero where it came without one
 
 	// Extra extensions of one delivery, set by webhooks.
 	Sequence string // per endpoint, 20 digits
@@ -118,13 +119,14 @@ const (
 	attrEnvironment
 	attrPartitionKey
 	attrSequence
+	attrTraceparent
 	attrCount
 )
 
 // attributeNames are the names in JSON, headerStarts what is before a value in NATS headers.
 var (
 	attributeNames = [attrCount]string{"specversion", "id", "source", "type", "subject", "time", "position",
-		"commandid", "environment", "partitionkey", "sequence"}
+		"commandid", "environment", "partitionkey", "sequence", "traceparent"}
 	headerStarts = func() (starts [attrCount]string) {
 		for i, name := range attributeNames {
 			starts[i] = "ce-" + name + ": "
@@ -161,6 +163,7 @@ func (e *CloudEvent) attributes() [attrCount]string {
 		attrEnvironment:  e.Environment,
 		attrPartitionKey: e.PartitionKey(),
 		attrSequence:     e.Sequence,
+		attrTraceparent:  e.Trace.String(), // CloudEvents distributed tracing extension
 	}
 }
 

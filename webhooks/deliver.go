@@ -215,6 +215,7 @@ func eventAt(c *store.Commit, feed uint64) *events.CloudEvent {
 			Time:      c.Time,
 			Position:  events.Position{Partition: c.Partition, Sequence: c.Sequence, Index: index},
 			CommandID: entry.CommandID,
+			Trace:     entry.Trace,
 		}
 	}
 	return nil

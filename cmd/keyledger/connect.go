@@ -132,6 +132,9 @@ func (a *app) with(cmd *cobra.Command, f func(context.Context, *client.Client) e
 	return err
 }
 
+// envTraceparent is where a shell keeps the trace that its commands belong to.
+const envTraceparent = "TRACEPARENT"
+
 // command sends a command of an account. It has an id from the start, so that one whose
 // outcome stays unknown can be sent again.
 func (a *app) command(cmd *cobra.Command, account, verb string, body any, show func(*client.Reply) error) error {
@@ -140,7 +143,7 @@ func (a *app) command(cmd *cobra.Command, account, verb string, body any, show f
 		return err
 	}
 	return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-		reply, err := c.Command(ctx, account, verb, body, client.WithID(id))
+		reply, err := c.Command(ctx, account, verb, body, client.WithID(id), client.WithTraceparent(os.Getenv(envTraceparent)))
 		if err != nil {
 			return unsettled(err, id)
 		}

@@ -79,6 +79,7 @@ type Entry struct {
 	Account   string         `json:"account"`
 	Actor     string         `json:"actor"`
 	Outcome   events.Code    `json:"outcome"`
+	Trace     events.Trace   `json:"traceparent,omitzero"` // that the command came with
 	Events    []events.Event `json:"-"`
 }
 
@@ -129,6 +130,7 @@ func (c *Commit) Each(f func(*events.CloudEvent) error) error {
 				Time:      c.Time,
 				Position:  events.Position{Partition: c.Partition, Sequence: c.Sequence, Index: index},
 				CommandID: c.Entries[i].CommandID,
+				Trace:     c.Entries[i].Trace,
 			}
 			if err := f(e); err != nil {
 				return err
@@ -142,10 +144,7 @@ func (c *Commit) Each(f func(*events.CloudEvent) error) error {
 // code codes an entry. Its events, when read, are taken of a list that the commit shares.
 func (e *Entry) code(c *events.Coder, room *[]events.Event) {
 	c.Fixed(e.CommandID[:])
-	c.Bool(&e.Receipt)
-	if e.Receipt {
-		c.Fixed(e.InputHash[:])
-	}
+	e.codeOptions(c)
 	c.Word(&e.Command)
 	c.String(&e.Account)
 	c.Word(&e.Actor)
@@ -156,6 +155,37 @@ func (e *Entry) code(c *events.Coder, room *[]events.Event) {
 	}
 	for i := range e.Events {
 		e.Events[i].Code(c)
+	}
+}
+
+// What an entry may have, as bits of one number.
+const (
+	entryReceipt = 1 << iota
+	entryTrace
+)
+
+// codeOptions codes what an entry may have.
+func (e *Entry) codeOptions(c *events.Coder) {
+	var has uint64
+	if e.Receipt {
+		has |= entryReceipt
+	}
+	if e.Trace != (events.Trace{}) {
+		has |= entryTrace
+	}
+	c.Uint(&has)
+	if has >= entryTrace<<1 {
+		c.Fail(fmt.Errorf("an entry has options %#x, %w", has, events.ErrNewer))
+		return
+	}
+	if c.Reading() {
+		e.Receipt = has&entryReceipt != 0
+	}
+	if e.Receipt {
+		c.Fixed(e.InputHash[:])
+	}
+	if has&entryTrace != 0 {
+		e.Trace.Code(c)
 	}
 }
 

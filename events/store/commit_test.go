@@ -101,6 +101,7 @@ func checkEach(t *testing.T, c *store.Commit) {
 func TestEveryBitCounts(t *testing.T) {
 	c := follow(store.Chain{Sequence: 7, Ordinal: 3}, 2)
 	c.Entries[0].Receipt, c.Entries[0].InputHash = true, store.Hash{1}
+	c.Entries[0].Trace = sampleTrace
 	message := encode(c)
 	for i := range message {
 		for bit := range 8 {
@@ -132,6 +133,12 @@ func TestDecodeRefuses(t *testing.T) {
 	newer := bytes.Clone(body)
 	newer[3] = store.FormatVersion + 1
 	newType := bytes.Replace(body, []byte("account.opened"), []byte("account.opxned"), 1)
+	newOption := bytes.Clone(body)
+	if at := bytes.Index(body, []byte("\x0caccount.open\x04acme")) - 1; newOption[at] != 0 {
+		t.Fatalf("an entry's options do not stand before its command: %x", body)
+	} else {
+		newOption[at] = 4
+	}
 	newVersion := bytes.Replace(body, []byte("account.opened\x01"), []byte("account.opened\x02"), 1)
 	for name, test := range map[string]struct {
 		message []byte
@@ -140,6 +147,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"nothing":              {nil, "not a commit"},
 		"another message":      {[]byte(strings.Repeat("x", 100)), "not a commit"},
 		"a newer format":       {seal(newer), "format version 2 is not known"},
+		"a newer option":       {seal(newOption), "an entry has options 0x4, not known to this keyledger: use a newer one"},
 		"a newer event":        {seal(newType), `event type "account.opxned" version 1 is not known to this keyledger: use a newer one`},
 		"a newer payload":      {seal(newVersion), `event type "account.opened" version 2 is not known to this keyledger: use a newer one`},
 		"bytes behind the end": {seal(append(bytes.Clone(body), 0)), "1 bytes behind the last entry"},

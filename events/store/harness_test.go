@@ -61,6 +61,9 @@ func drawEntry(t *rapid.T, from []events.Event) store.Entry {
 	if e.Receipt {
 		e.InputHash = store.Hash(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "input hash"))
 	}
+	if rapid.Bool().Draw(t, "traced") {
+		e.Trace = sampleTrace
+	}
 	return e
 }
 
@@ -92,6 +95,8 @@ func encode(c *store.Commit) []byte {
 	}
 	return c.Encode(entries)
 }
+
+var sampleTrace = events.ParseTraceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 
 // follow makes the commit that follows chain, one millisecond later, with n entries of
 // one event each.

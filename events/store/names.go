@@ -51,6 +51,8 @@ const (
 	HeaderCommandID = "Nats-Msg-Id"
 	// HeaderTimeout is how long a caller waits, a Go duration. Default 5 s.
 	HeaderTimeout = "Keyledger-Timeout"
+	// HeaderTraceparent is a command's W3C trace context.
+	HeaderTraceparent = "traceparent"
 	// HeaderPosition is the position an answer is true at.
 	HeaderPosition = "Keyledger-Position"
 	// HeaderReplayed is "true" on an answer repeated from a receipt.

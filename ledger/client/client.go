@@ -59,6 +59,12 @@ func WithMinPosition(position string) Option {
 	return func(m *nats.Msg) { m.Header.Set(store.HeaderMinPosition, position) }
 }
 
+// WithTraceparent says which trace a command belongs to (W3C Trace Context): its events
+// and their deliveries carry it on. What is no traceparent is passed over.
+func WithTraceparent(traceparent string) Option {
+	return func(m *nats.Msg) { m.Header.Set(store.HeaderTraceparent, traceparent) }
+}
+
 // Strict makes a query see everything that was acknowledged before it.
 func Strict() Option {
 	return func(m *nats.Msg) { m.Header.Set(store.HeaderConsistency, "strict") }

@@ -68,7 +68,8 @@ func TestFromACommandToAWebhook(t *testing.T) {
 	})
 	endpoint := subscriber(t, l, hooks, "", nil)
 	hooks.Script("/acme", receiver.Answer{Status: http.StatusInternalServerError})
-	reply, err := l.Command(t.Context(), "acme", "credit.grant", ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 10})
+	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	reply, err := l.Command(t.Context(), "acme", "credit.grant", ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 10}, client.WithTraceparent(traceparent))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +85,9 @@ func TestFromACommandToAWebhook(t *testing.T) {
 	got := hooks.Events("/acme")[0]
 	if got.Type != "dev.keyledger.credit.granted.v1" || got.Source != "/keyledger/acme" || got.Sequence != fmt.Sprintf("%020d", 1) {
 		t.Errorf("event %+v", got)
+	}
+	if !strings.Contains(string(got.Body), `"traceparent":"`+traceparent+`"`) {
+		t.Errorf("the command's trace is not in its event: %s", got.Body)
 	}
 	row := awaitDelivery(t, l, endpoint.Endpoint.ID, 1)
 	if row.Status != "delivered" || row.Attempts != 2 || row.Event != got.ID || row.Type != "credit.granted" && row.Type != got.Type {

@@ -45,7 +45,7 @@ func (s *Service) decodeAuthorize(r *request, body []byte, alone bool) (*writer.
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
-	req := &writer.Request{Authorize: a, Bytes: len(body), Actor: operator, Deadline: r.deadline}
+	req := &writer.Request{Authorize: a, Bytes: len(body), Actor: operator, Trace: r.trace(), Deadline: r.deadline}
 	var err *events.Error
 	switch {
 	case a.ID != "":

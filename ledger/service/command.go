@@ -130,7 +130,7 @@ func (s *Service) decodeCommand(r *request) (req *writer.Request, secret newSecr
 	}
 	req = &writer.Request{
 		Account: account, Verb: verb, Spec: spec, Command: cmd,
-		ID: id, Receipt: receipt, Bytes: len(r.body), Actor: s.actor(r, account, verb), Deadline: r.deadline,
+		ID: id, Receipt: receipt, Bytes: len(r.body), Actor: s.actor(r, account, verb), Trace: r.trace(), Deadline: r.deadline,
 	}
 	if receipt {
 		req.InputHash = inputHash(r.subject, r.body)

@@ -159,6 +159,15 @@ func (r *request) commandID() (id ulid.ULID, receipt bool, err *events.Error) {
 	return id, true, err
 }
 
+// trace is the trace that the caller says the command belongs to.
+func (r *request) trace() events.Trace {
+	text := r.header.Get(store.HeaderTraceparent)
+	if text == "" {
+		return events.Trace{}
+	}
+	return events.ParseTraceparent(text)
+}
+
 // parseID reads a command id: a ULID in its canonical form.
 func parseID(text string) (ulid.ULID, *events.Error) {
 	id, err := ulid.ParseStrict(text)
