@@ -221,13 +221,15 @@ func (s *Server) checkpointFiles() ([]storedCheckpoint, error) {
 func (s *Server) checkpointQueries() map[string]service.QueryFunc {
 	return map[string]service.QueryFunc{
 		"checkpoint.get":    s.getCheckpoint,
+		"checkpoint.newest": s.lastCheckpoint,
 		"proof.get":         s.getProof,
 		"proof.consistency": s.getConsistency,
 	}
 }
 
-// SignedCheckpoint answers checkpoint.get: a checkpoint of all that was acknowledged when
-// it was asked for, signed for the purpose if need be.
+// SignedCheckpoint answers checkpoint.get with a checkpoint of all that was acknowledged when
+// it was asked for, signed for the purpose if need be; and checkpoint.newest with the newest
+// that is signed already.
 type SignedCheckpoint struct {
 	Checkpoint *proof.Checkpoint `json:"checkpoint"`
 	Signed     string            `json:"signed"` // the note
@@ -250,6 +252,18 @@ func (s *Server) getCheckpoint(ctx context.Context, account string, body []byte)
 		return nil, events.Position{}, refused
 	}
 	return &SignedCheckpoint{newest.Checkpoint, string(newest.Note), s.checkpointKey.Public()}, newest.Checkpoint.Position(), nil
+}
+
+// lastCheckpoint has nothing done for it, so that whoever may ask nothing else may ask this.
+func (s *Server) lastCheckpoint(_ context.Context, account string, body []byte) (any, events.Position, *events.Error) {
+	if err := decodeOwn(account, "checkpoint.newest", body, &struct{}{}); err != nil {
+		return nil, events.Position{}, err
+	}
+	last, ok := s.parts.checkpoints.Last()
+	if !ok {
+		return nil, events.Position{}, events.Errorf(events.NotFound, "no checkpoint is signed yet; checkpoint.get has one signed")
+	}
+	return &SignedCheckpoint{last.Checkpoint, string(last.Note), s.checkpointKey.Public()}, last.Checkpoint.Position(), nil
 }
 
 func (s *Server) getProof(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {

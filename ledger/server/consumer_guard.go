@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -17,15 +16,29 @@ import (
 
 const (
 	subjectConsumerCreate = "$JS.API.CONSUMER.CREATE.>"
+	subjectAck            = "$JS.ACK."
 	// typeConsumerCreate is the type of an answer to it (nats-server, JSApiConsumerCreateResponseType).
 	typeConsumerCreate = "io.nats.jetstream.api.v1.consumer_create_response"
 
-	guardWorkers = 4                // requests in hand at once; more wait
-	guardTimeout = 10 * time.Second // how long the store may take; clients give up after 5 s
+	// consumerBytesMax bounds a creation, so that large ones hold up nobody else's.
+	consumerBytesMax = 64 << 10
+	// guardSubjectsMax bounds a request's subject and reply subject, in bytes together: what
+	// the guard sends on has a longer line, and NATS closes a connection at 4 KiB.
+	guardSubjectsMax = 2 << 10
+
+	// guardAnswers is where the guard has the store answer; the client's inbox follows.
+	guardAnswers = inboxPrefixOwn + ".guard."
 )
 
-// consumerGuard passes the creation of consumers from the clients' side on to the
-// store, if the consumer delivers nowhere but to an inbox.
+// consumerGuard passes what concerns consumers from the clients' side on to the store, if
+// the answers go nowhere but to an inbox.
+//
+// Permissions do not bind reply subjects. If these requests crossed the wall by import, the
+// store's answers would be published on the clients' side wherever the request says: as a
+// command, without a body, or as an event in somebody else's live feed. So the guard asks
+// in the client's stead. What consumers deliver crosses as inboxes do; answers of JetStream's
+// API, which NATS lets cross no further import, come back by the guard. It waits for nothing
+// and remembers nothing: nobody's request holds up another's.
 //
 // A push consumer's deliver_subject is a subject of the account that holds the
 // stream, and the server publishes to it with no permission asked: keyledger.log.0
@@ -33,20 +46,34 @@ const (
 // subject belongs to the consumer's own stream (error 10081), and has no setting
 // that limits it otherwise. Pull consumers, which have none, pass as they are.
 //
-// The server gets the guard's own encoding of what the guard has understood, never
-// the client's bytes: what was checked is what is used. Of the client's headers it
+// Of a creation the server gets the guard's own encoding of what the guard has understood,
+// never the client's bytes: what was checked is what is used. Of the client's headers it
 // gets one; Nats-Trace-Dest in particular would be obeyed with the guard's rights.
 type consumerGuard struct {
-	clients *nats.Conn // listens, and answers the client
-	store   *nats.Conn // asks the store
+	clients *nats.Conn // listens, and answers
+	store   *nats.Conn // asks the store, and hears it
 	log     *slog.Logger
 }
 
-// start listens, with guardWorkers goroutines of the connection's own. It ends when
-// the connections close.
+// start listens, with a goroutine of the connection's own for each of the subjects. It ends
+// when the connections close.
 func (g *consumerGuard) start() error {
-	for range guardWorkers {
-		if _, err := g.clients.QueueSubscribe(subjectConsumerCreate, "guard", g.handle); err != nil {
+	if _, err := g.store.Subscribe(guardAnswers+">", g.answer); err != nil {
+		return fmt.Errorf("start consumer guard: %w", err)
+	}
+	if err := g.store.Flush(); err != nil {
+		return fmt.Errorf("start consumer guard: %w", err)
+	}
+	handlers := map[way]nats.MsgHandler{toGuard: g.relay, toGuardInbox: g.pass}
+	for _, row := range operatorPublishes {
+		handle := handlers[row.way]
+		switch {
+		case handle == nil:
+			continue
+		case row.subject == subjectConsumerCreate:
+			handle = g.create
+		}
+		if _, err := g.clients.Subscribe(row.subject, handle); err != nil {
 			return fmt.Errorf("start consumer guard: %w", err)
 		}
 	}
@@ -56,44 +83,77 @@ func (g *consumerGuard) start() error {
 	return nil
 }
 
-func (g *consumerGuard) handle(m *nats.Msg) {
-	// Without an inbox nobody can be answered: a client's mistake, or an attempt to
-	// have keyledger publish to a subject of its choice.
-	if !isInbox(m.Reply) {
-		g.log.Warn("consumer creation ignored: its reply subject is not an inbox", "subject", m.Subject, "reply", m.Reply)
+// pass hands a request on whose answers are the store's, at the inbox.
+func (g *consumerGuard) pass(m *nats.Msg) {
+	if g.takes(m) {
+		g.ask(m, m.Reply, m.Data)
+	}
+}
+
+// relay hands a request on and its answer back.
+func (g *consumerGuard) relay(m *nats.Msg) {
+	if g.takes(m) {
+		g.ask(m, guardAnswers+m.Reply, m.Data)
+	}
+}
+
+// create relays the creation of a consumer, if it may be, or answers why not.
+func (g *consumerGuard) create(m *nats.Msg) {
+	if !g.takes(m) {
 		return
 	}
-	answer, err := g.create(m)
-	if err != nil {
-		g.log.Warn("consumer creation refused", "subject", m.Subject, "error", err)
-		answer = refusal(err)
+	body, err := checkConsumer(m.Data)
+	if err == nil {
+		g.ask(m, guardAnswers+m.Reply, body)
+		return
 	}
-	if err := m.Respond(answer); err != nil {
+	g.log.Warn("consumer creation refused", "subject", m.Subject, "error", err)
+	if err := m.Respond(refusal(err)); err != nil {
 		g.log.Warn("consumer creation not answered", "subject", m.Subject, "error", err)
 	}
 }
 
-// create asks the store for what m wants, and returns its answer.
-func (g *consumerGuard) create(m *nats.Msg) ([]byte, error) {
-	body, err := checkConsumer(m.Data)
-	if err != nil {
-		return nil, err
+// takes says whether a request can be answered: at an inbox. Anything else is a client's
+// mistake, or an attempt to have keyledger publish to a subject of its choice. An
+// acknowledgement may want no answer.
+func (g *consumerGuard) takes(m *nats.Msg) bool {
+	switch {
+	case !isInbox(m.Reply) && (m.Reply != "" || !strings.HasPrefix(m.Subject, subjectAck)):
+		g.log.Warn("ignored a request whose reply subject is no inbox (_INBOX.…)", "subject", m.Subject, "reply", m.Reply)
+		return false
+	case len(m.Subject)+len(m.Reply) > guardSubjectsMax:
+		g.log.Warn("ignored a request with subjects that are too long", "bytes", len(m.Subject)+len(m.Reply), "limit", guardSubjectsMax)
+		return false
 	}
+	return true
+}
+
+// ask asks the store what m asks.
+func (g *consumerGuard) ask(m *nats.Msg, reply string, body []byte) {
 	ask := nats.NewMsg(m.Subject)
-	ask.Data = body
+	ask.Reply, ask.Data = reply, body
 	if level := m.Header.Get(natsserver.JSRequiredApiLevel); level != "" {
 		ask.Header.Set(natsserver.JSRequiredApiLevel, level)
 	}
-	answer, err := g.store.RequestMsg(ask, guardTimeout)
-	if err != nil {
-		return nil, &apiRefusal{status: 503, cause: err}
+	if err := g.store.PublishMsg(ask); err != nil {
+		g.log.Warn("request not passed on to the store", "subject", m.Subject, "error", err)
 	}
-	return answer.Data, nil
+}
+
+// answer hands the store's answer to the client.
+func (g *consumerGuard) answer(m *nats.Msg) {
+	inbox := strings.TrimPrefix(m.Subject, guardAnswers)
+	if err := g.clients.Publish(inbox, m.Data); err != nil {
+		g.log.Warn("answer of the store not passed on", "error", err)
+	}
 }
 
 // checkConsumer reads a creation request the way the server does (unknown fields
 // refused), and returns it encoded anew.
 func checkConsumer(body []byte) ([]byte, error) {
+	if len(body) > consumerBytesMax {
+		return nil, &apiRefusal{status: 400, cause: fmt.Errorf("the request has %d bytes, at most %d are allowed", len(body), consumerBytesMax)}
+	}
 	var req natsserver.CreateConsumerRequest
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()

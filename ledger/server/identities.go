@@ -25,12 +25,17 @@ import (
 // One account with user permissions would not do. Permissions bind what a user
 // publishes, not where it sends the server's answer: a reply subject, and the
 // deliver_subject of a push consumer, are published to by the server itself, and
-// either can name keyledger.log.0 (TestNATSPublishesWhereARequestSays). Across the
-// wall such a subject names something in the clients' account, where nobody stores
-// it. What crosses are the rows marked toStore… below, and back: their answers, what
-// consumers deliver to inboxes, and the feed. The body of a consumer's creation
-// names a subject of the store all the same, so those go past a guard
-// (consumer_guard.go).
+// either can name keyledger.log.0 (TestNATSPublishesWhereARequestSays).
+//
+// The wall keeps that from the streams: across it such a subject names something in the
+// clients' account. It does not keep it from what listens there: keyledger.cmd.> is the
+// service's, keyledger.events.> and keyledger.checkpoints.> are other clients'. So whoever
+// has less than the operator's rights may send no request that the store answers by import
+// (the rows marked toStore…, which are the operator's alone): the service answers to inboxes
+// only, and so does the store what comes past the guard (consumer_guard.go), which also
+// holds the creation of consumers to that. And the service takes nothing for a command that
+// the server may have published (service.fromServer). Back across the wall come the store's
+// answers, what it sends to inboxes, and the feed.
 //
 // Commands do not cross: an import costs twice what the rest of a request does
 // (BenchmarkRequest).
@@ -53,22 +58,17 @@ type way int
 
 const (
 	toService    way = iota // to keyledger's service, in the clients' own account
-	toGuard                 // to the consumer guard, likewise
+	toGuard                 // to the consumer guard, likewise, and back by it
+	toGuardInbox            // to the consumer guard, likewise; the store answers to the inbox
 	toClients               // to other clients, likewise
-	toStore                 // across the wall; one answer
-	toStoreBatch            // across the wall; several answers, at once
-	toStorePull             // across the wall; answers as messages come
+	toStore                 // across the wall; one answer; the operator's alone
+	toStoreBatch            // across the wall; several answers, at once; likewise
 )
 
-// How long the wall remembers where answers go after the last one came. It cannot
-// know which is the last, so this is a compromise with memory: each remembered
-// request costs about 400 bytes.
-const (
-	forgetBatch = 5 * time.Second
-	// forgetPull outlives the pauses of a waiting pull request: nats.go asks for a
-	// heartbeat every 15 s at most. A client that asks for none must not wait longer.
-	forgetPull = 2 * time.Minute
-)
+// forgetAnswers is how long the wall remembers where the answers of a batch go after the
+// last one came, and where one goes that does not come. It cannot know which is the last, so
+// this is a compromise with memory: each remembered request costs about 400 bytes.
+const forgetAnswers = 10 * time.Second
 
 // mayPublish is a subject that a client may publish to; what is not listed is refused.
 type mayPublish struct {
@@ -103,13 +103,13 @@ var operatorPublishes = []mayPublish{
 	{"$JS.API.STREAM.MSG.GET.*", toStore, "one stored message"},
 	{"$JS.API.DIRECT.GET.*", toStoreBatch, "one stored message, or a batch (ADR-31)"},
 	{"$JS.API.DIRECT.GET.*.>", toStore, "the last message of a subject: a KV get"},
-	{"$JS.API.CONSUMER.CREATE.>", toGuard, "a reader's place in a stream"},
-	{"$JS.API.CONSUMER.INFO.*.*", toStore, "a consumer's state"},
+	{subjectConsumerCreate, toGuard, "a reader's place in a stream"},
+	{"$JS.API.CONSUMER.INFO.*.*", toGuard, "a consumer's state"},
 	{"$JS.API.CONSUMER.NAMES.*", toStore, "names of a stream's consumers"},
 	{"$JS.API.CONSUMER.LIST.*", toStore, "a stream's consumers"},
-	{"$JS.API.CONSUMER.DELETE.*.*", toStore, "end of a consumer: readers tidy up"},
-	{"$JS.API.CONSUMER.MSG.NEXT.*.*", toStorePull, "pull messages"},
-	{"$JS.ACK.>", toStore, "acknowledge a consumer's message"},
+	{"$JS.API.CONSUMER.DELETE.*.*", toGuard, "end of a consumer: readers tidy up"},
+	{"$JS.API.CONSUMER.MSG.NEXT.*.*", toGuardInbox, "pull messages"},
+	{subjectAck + ">", toGuardInbox, "acknowledge a consumer's message"},
 	{"$JS.FC.>", toStore, "a push consumer's flow control"},
 }
 
@@ -124,8 +124,9 @@ var operatorSubscribes = []maySubscribe{
 	{store.SubjectReplay + ">", false, "what another client replays"},
 }
 
-// What credentials (credentials.go) may do. All of it is allowed to the operator too, so it
-// crosses the wall where the operator's rows do. In a subject stand
+// What credentials (credentials.go) may do. All of it is allowed to the operator too, and
+// goes the way of the operator's rows: to the service or past the guard, never across the
+// wall by import. In a subject stand
 //
 //	{account}   for the credential's account; for those of all accounts it is *,
 //	{consumer}  for the one consumer of the feed that it may have (consumerOf),
@@ -134,8 +135,8 @@ var operatorSubscribes = []maySubscribe{
 // NATS holds a creation's filter and name, which stand in its subject, against its body, so
 // that a customer's consumer has its account's events only, and is nobody else's.
 var (
-	// everyRole may read the newest signed checkpoint: it says nothing of any account.
-	everyRole = []string{"$JS.API.DIRECT.GET." + store.StreamCheckpoints(partition) + "." + store.SubjectCheckpoints(partition)}
+	// everyRole may ask for the newest signed checkpoint: it says nothing of any account.
+	everyRole = []string{store.SubjectQuery + "_.checkpoint.newest"}
 
 	rolePublishes = map[string][]string{
 		RoleReader:  {store.SubjectQuery + "{account}.>"},
@@ -243,20 +244,18 @@ func newIdentities(operator string, list []*Credential) (*identities, error) {
 func (ids *identities) buildWall() error {
 	to := []*natsserver.Account{ids.clients}
 	for _, row := range operatorPublishes {
-		answers, forget := natsserver.Singleton, forgetPull
+		answers := natsserver.Singleton
 		switch row.way {
-		case toService, toGuard, toClients:
+		case toService, toGuard, toGuardInbox, toClients:
 			continue
 		case toStoreBatch:
-			answers, forget = natsserver.Streamed, forgetBatch
-		case toStorePull:
 			answers = natsserver.Streamed
 		}
 		// The import takes the kind of its answers from the export: export first.
 		if err := ids.store.AddServiceExportWithResponse(row.subject, answers, to); err != nil {
 			return fmt.Errorf("export %s: %w", row.subject, err)
 		}
-		if err := ids.store.SetServiceExportResponseThreshold(row.subject, forget); err != nil {
+		if err := ids.store.SetServiceExportResponseThreshold(row.subject, forgetAnswers); err != nil {
 			return fmt.Errorf("export %s: %w", row.subject, err)
 		}
 		if err := ids.clients.AddServiceImport(ids.store, row.subject, row.subject); err != nil {

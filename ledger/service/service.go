@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/oklog/ulid/v2"
 
@@ -127,6 +128,10 @@ func (s *Service) handler(f func(*request)) micro.HandlerFunc {
 			s.cfg.Logger.Warn("ignored a request whose reply subject is no inbox (_INBOX.…)", "subject", r.subject, "reply", r.reply)
 			return
 		}
+		if r.fromServer() {
+			s.cfg.Logger.Warn("ignored what NATS itself may have published; a command without a reply subject needs a body", "subject", r.subject)
+			return
+		}
 		timeout := DefaultTimeout
 		if text := r.header.Get(store.HeaderTimeout); text != "" {
 			d, err := time.ParseDuration(text)
@@ -147,6 +152,18 @@ func (s *Service) handler(f func(*request)) micro.HandlerFunc {
 // from seeds (store.InboxToken) or random.
 func replySafe(reply string) bool {
 	return reply == "" || strings.HasPrefix(reply, store.InboxRoot)
+}
+
+// fromServer says whether nats-server may have published it: its answers go wherever a
+// request for them says, with no permission asked, and may name a command. Those with a
+// status (404, 408 …) and of acknowledgements have no body, a stored message has its place in
+// headers, what a consumer delivers has a reply subject that is no inbox, and every answer of
+// JetStream's API is JSON with members that no command has. None has an inbox to answer to.
+func (r *request) fromServer() bool {
+	if r.reply != "" {
+		return false
+	}
+	return len(r.body) == 0 || r.header.Get("Status") != "" || r.header.Get(jetstream.StreamHeader) != ""
 }
 
 // commandID reads the caller's id, or makes one.

@@ -210,6 +210,8 @@ var table = []mutant{
 	{"leave connections open beyond their time", "TestCredentialExpires", serverTests, []edit{{gate, ", ConnectionDeadline: user.until})", "})"}}},
 	{"let in whom the disk does not know", "TestCredentialsThatCannotBeWritten", serverTests, []edit{{"ledger/server/credentials.go", "err := k.dir.writeCredentials(sortedCredentials(next))", "err := error(nil)"}}},
 	{"one inbox for all", "TestRolesMayDoTheirOwnOnly", serverTests, []edit{{"ledger/server/identities.go", "store.InboxRoot + c.Inbox + \".>\"", "inboxes"}}},
+	{"take what NATS answers for a command", "TestServersAnswersAreNoCommands", serverTests, []edit{{"ledger/service/service.go", "if r.fromServer() {", "if r.fromServer() && false {"}}},
+	{"answer a credential where it may not publish", "TestRolesAreAnsweredAtInboxesOnly", serverTests, []edit{{"ledger/server/consumer_guard.go", "case !isInbox(m.Reply) && (", "case m.Reply == \"\" && ("}}},
 	{"a customer's consumer of any account", "TestRolesMayDoTheirOwnOnly", serverTests, []edit{{"ledger/server/identities.go", "{consumer}.{feed}{account}.>", "{consumer}.>"}}},
 	{"a reader that starts work", "TestReadersOnlyRead", serverTests, []edit{{"ledger/server/identities.go", "Deny: roleDenied[c.Role]", "Deny: roleDenied[\"\"]"}}},
 	{"take who hides for the operator", "TestActors", serverTests, []edit{{"ledger/server/credentials_actor.go", "return actorUnknown", "return actorOperator"}}},
