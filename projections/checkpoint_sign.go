@@ -170,16 +170,6 @@ type Signed struct {
 	Note       []byte // the signed note
 }
 
-// Last returns the newest checkpoint that is signed, false where none is yet.
-func (c *Checkpoints) Last() (Signed, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.newest == nil {
-		return Signed{}, false
-	}
-	return Signed{c.newest.Checkpoint, c.newest.note}, true
-}
-
 // Newest returns the newest checkpoint that has at least so many commits, and has one
 // signed if that is still to be done. It returns ctx's error where that takes too long.
 func (c *Checkpoints) Newest(ctx context.Context, commits uint64) (Signed, error) {

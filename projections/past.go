@@ -43,6 +43,9 @@ func past[Body any](v *Views, now QueryFunc, answer func(v *Views, account strin
 		if !m.asked() {
 			return now(ctx, q)
 		}
+		if err := v.unknown(q.Account); err != nil {
+			return Answer{}, err
+		}
 		if err := store.TurnOf(ctx).Read(ctx); err != nil {
 			return Answer{}, err
 		}
@@ -63,6 +66,16 @@ func past[Body any](v *Views, now QueryFunc, answer func(v *Views, account strin
 		}
 		return Answer{Result: result, Position: at.Position}, nil
 	}
+}
+
+// unknown is the refusal where the log has no such account, so that nobody takes a turn to read
+// for it. Where the views are behind the log, that cannot be told.
+func (v *Views) unknown(account string) *events.Error {
+	applied, end := v.Applied(), v.tail.End()
+	if _, err := v.Known(account); err != nil && err.Code == events.NotFound && applied.Sequence >= end.Sequence {
+		return err
+	}
+	return nil
 }
 
 // pastPlace is a position in the log and the commit it is in.

@@ -247,23 +247,25 @@ func (s *Server) getCheckpoint(ctx context.Context, account string, body []byte)
 	if err := decodeOwn(account, "checkpoint.get", body, &struct{}{}); err != nil {
 		return nil, events.Position{}, err
 	}
-	newest, refused := s.newest(ctx, s.tail.End().Sequence)
+	return s.signed(ctx, s.tail.End().Sequence)
+}
+
+// lastCheckpoint has nothing signed but the very first, so that whoever may ask nothing else
+// may ask this.
+func (s *Server) lastCheckpoint(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
+	if err := decodeOwn(account, "checkpoint.newest", body, &struct{}{}); err != nil {
+		return nil, events.Position{}, err
+	}
+	return s.signed(ctx, 1)
+}
+
+// signed answers with a checkpoint of so many commits or more.
+func (s *Server) signed(ctx context.Context, size uint64) (any, events.Position, *events.Error) {
+	newest, refused := s.newest(ctx, size)
 	if refused != nil {
 		return nil, events.Position{}, refused
 	}
 	return &SignedCheckpoint{newest.Checkpoint, string(newest.Note), s.checkpointKey.Public()}, newest.Checkpoint.Position(), nil
-}
-
-// lastCheckpoint has nothing done for it, so that whoever may ask nothing else may ask this.
-func (s *Server) lastCheckpoint(_ context.Context, account string, body []byte) (any, events.Position, *events.Error) {
-	if err := decodeOwn(account, "checkpoint.newest", body, &struct{}{}); err != nil {
-		return nil, events.Position{}, err
-	}
-	last, ok := s.parts.checkpoints.Last()
-	if !ok {
-		return nil, events.Position{}, events.Errorf(events.NotFound, "no checkpoint is signed yet; checkpoint.get has one signed")
-	}
-	return &SignedCheckpoint{last.Checkpoint, string(last.Note), s.checkpointKey.Public()}, last.Checkpoint.Position(), nil
 }
 
 func (s *Server) getProof(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {

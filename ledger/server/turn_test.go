@@ -68,4 +68,22 @@ func TestWhoWaitsForATurn(t *testing.T) {
 			t.Errorf("%s %s: %v; reads: %t", row.verb, row.body, err, row.reads)
 		}
 	}
+	// Nobody takes a turn for an account that is not there.
+	if err := s.waitFor(t.Context(), s.tail.End().Sequence); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"balance.get", "key.get", "statement.list", "access.list", "delivery.list"} {
+		body := `{"environment":"test"}`
+		switch verb {
+		case "key.get":
+			body = `{"key":"` + key.Key.ID + `","at_position":"0:2"}`
+		case "balance.get":
+			body = `{"environment":"test","at_position":"0:2"}`
+		case "access.list", "delivery.list":
+			body = `{}`
+		}
+		if _, _, err := s.queries()[verb](ctx, "nobody", []byte(body)); err == nil || err.Code != events.NotFound {
+			t.Errorf("%s of an account that is not there: %v", verb, err)
+		}
+	}
 }

@@ -72,7 +72,7 @@ func (s *Service) ledgerCommand(r *request, verb string) {
 		return
 	}
 	if do := s.cfg.Commands[verb]; do != nil {
-		s.run(r, "_", do, func(context.Context, *request, *turn) *events.Error { return nil })
+		s.run(r, s.commands, "_", do, func(context.Context, *request, *turn) *events.Error { return nil })
 		return
 	}
 	if verb != acceptClock {

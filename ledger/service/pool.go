@@ -8,22 +8,26 @@ import (
 	"github.com/keyledger/keyledger/events"
 )
 
-// limits of a pool, in queries. No account has more than half of anything.
-type limits struct{ atOnce, queue int }
+// limits of a pool, in queries: how many run, and how many wait, of all accounts and of each.
+// No account runs more than half of what may run.
+type limits struct{ atOnce, queue, each int }
 
 // Limits of queries, whoever asks them.
 var (
 	// quickLimits is of those that look into memory.
-	quickLimits = limits{atOnce: 256, queue: 1024}
+	quickLimits = limits{atOnce: 256, queue: 1024, each: 512}
 	// readLimits is of those that read the log, streams or files. They are few: decisions
 	// share the processor and the disk with them.
-	readLimits = limits{atOnce: 4, queue: 128}
+	readLimits = limits{atOnce: 4, queue: 128, each: 8}
 	// waitLimits is of those that wait for a position.
 	waitLimits = limits{atOnce: 1024}
+	// commandLimits is of commands of the ledger itself: no flood of queries holds them up.
+	commandLimits = limits{atOnce: 8, queue: 64, each: 64}
 )
 
 // pool bounds how many queries do one kind of thing at once, and how many of each account.
-// Others wait in order, except behind those whose account has its share.
+// Of those that wait the account comes first that has the fewest running, then who came first:
+// however many accounts ask much, one that asks one thing waits for one of theirs at most.
 type pool struct {
 	limits
 	what string // they do
@@ -63,9 +67,9 @@ func (p *pool) enter(ctx context.Context, account string) *events.Error {
 	}
 	var refused *events.Error
 	switch {
-	case s.queued >= p.queue/2 && s.running >= p.atOnce/2:
+	case s.queued >= p.each && s.running >= p.atOnce/2:
 		refused = events.Errorf(events.Unavailable, "too many of this account's queries %s; try again", p.what)
-	case len(p.queued) >= p.queue || s.queued >= p.queue/2:
+	case len(p.queued) >= p.queue || s.queued >= p.each:
 		refused = events.Errorf(events.Unavailable, "too many queries %s; try again", p.what)
 	}
 	if refused != nil {
@@ -102,19 +106,30 @@ func (p *pool) leave(account string) {
 	p.running--
 	s.running--
 	p.forget(account, s)
-	p.queued = slices.DeleteFunc(p.queued, func(q *queued) bool {
+	for i := p.next(); i >= 0; i = p.next() {
+		q := p.queued[i]
+		p.queued = slices.Delete(p.queued, i, i+1)
 		s := p.shares[q.account]
-		if !p.fits(s) {
-			return false
-		}
 		s.queued--
 		p.run(s)
 		close(q.ready)
-		return true
-	})
+	}
 }
 
-// fits says whether one more of an account may run. The caller holds mu, as of all below.
+// next is the index of the query whose turn it is, -1 for none. The caller holds mu, as of
+// all below.
+func (p *pool) next() int {
+	best, fewest := -1, 0
+	for i, q := range p.queued {
+		s := p.shares[q.account]
+		if p.fits(s) && (best < 0 || s.running < fewest) {
+			best, fewest = i, s.running
+		}
+	}
+	return best
+}
+
+// fits says whether one more of an account may run.
 func (p *pool) fits(s *share) bool { return p.running < p.atOnce && s.running < p.atOnce/2 }
 
 func (p *pool) run(s *share) {

@@ -23,60 +23,69 @@ func enters(t *testing.T, p *pool, account string, n int) {
 	}
 }
 
-// No account has more than half of what there is, and who comes when all is taken waits: so
+// No account runs more than half of what may run, and who comes when all is taken waits: so
 // many of an account, and so many in all.
 func TestPoolLimits(t *testing.T) {
-	for _, l := range []limits{quickLimits, readLimits, waitLimits} {
+	for _, l := range []limits{quickLimits, readLimits, waitLimits, commandLimits} {
 		t.Run(fmt.Sprintf("%+v", l), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newPool(l, "are tested")
-				ctx, cancel := context.WithCancel(t.Context())
-				enters(t, p, "acme", l.atOnce/2)
-				ended := make(chan *events.Error, l.queue)
-				wait := func(account string, n int) {
-					for range n {
-						go func() { ended <- p.enter(ctx, account) }()
-					}
-					synctest.Wait()
-				}
-				wait("acme", l.queue/2)
-				if len(ended) != 0 {
-					t.Fatalf("of the queries that may wait one ended: %v", <-ended)
-				}
-				if err := p.enter(ctx, "acme"); err == nil || err.Code != events.Unavailable || !strings.Contains(err.Message, "this account") {
-					t.Errorf("one more of the account: %v", err)
-				}
-				enters(t, p, "beta", l.atOnce/2)
-				wait("beta", l.queue/4)
-				wait("late", l.queue/4)
-				for _, account := range []string{"acme", "beta", "late", "new"} {
-					if err := p.enter(ctx, account); err == nil || err.Code != events.Unavailable {
-						t.Errorf("one more of %s when all is taken: %v", account, err)
-					}
-				}
-				cancel()
-				for range l.queue {
-					if err := <-ended; err == nil || err.Code != events.Unavailable || !strings.Contains(err.Message, "in time") {
-						t.Errorf("who did not come in time: %v", err)
-					}
-				}
-				for _, account := range []string{"acme", "beta"} {
-					for range l.atOnce / 2 {
-						p.leave(account)
-					}
-				}
-				if p.running != 0 || len(p.queued) != 0 || len(p.shares) != 0 {
-					t.Errorf("left: %d running, %d waiting, %d accounts", p.running, len(p.queued), len(p.shares))
-				}
-			})
+			synctest.Test(t, func(t *testing.T) { poolLimits(t, l) })
 		})
 	}
 }
 
-// Who waits is let in by order, except behind those whose account has its share.
+func poolLimits(t *testing.T, l limits) {
+	p := newPool(l, "are tested")
+	ctx, cancel := context.WithCancel(t.Context())
+	enters(t, p, "acme", l.atOnce/2)
+	ended := make(chan *events.Error, l.queue)
+	waits := 0
+	wait := func(account string, n int) {
+		for range n {
+			go func() { ended <- p.enter(ctx, account) }()
+		}
+		waits += n
+		synctest.Wait()
+	}
+	wait("acme", l.each)
+	if len(ended) != 0 {
+		t.Fatalf("of the queries that may wait one ended: %v", <-ended)
+	}
+	if err := p.enter(ctx, "acme"); err == nil || err.Code != events.Unavailable || !strings.Contains(err.Message, "this account") {
+		t.Errorf("one more of the account: %v", err)
+	}
+	enters(t, p, "beta", l.atOnce/2)
+	for i := 0; waits < l.queue; i++ {
+		wait(fmt.Sprint("account", i), min(l.each, l.queue-waits))
+	}
+	for _, account := range []string{"acme", "beta", "account0", "new"} {
+		if err := p.enter(ctx, account); err == nil || err.Code != events.Unavailable {
+			t.Errorf("one more of %s when all is taken: %v", account, err)
+		}
+	}
+	if len(p.queued) != l.queue {
+		t.Errorf("%d wait, want %d", len(p.queued), l.queue)
+	}
+	cancel()
+	for range l.queue {
+		if err := <-ended; err == nil || err.Code != events.Unavailable || !strings.Contains(err.Message, "in time") {
+			t.Errorf("who did not come in time: %v", err)
+		}
+	}
+	for _, account := range []string{"acme", "beta"} {
+		for range l.atOnce / 2 {
+			p.leave(account)
+		}
+	}
+	if p.running != 0 || len(p.queued) != 0 || len(p.shares) != 0 {
+		t.Errorf("left: %d running, %d waiting, %d accounts", p.running, len(p.queued), len(p.shares))
+	}
+}
+
+// Of those that wait the account with the fewest running is let in first, then who came
+// first. So two that ask all the time hold a third up for one query of theirs.
 func TestPoolOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(limits{atOnce: 4, queue: 16}, "are tested")
+		p := newPool(limits{atOnce: 4, queue: 16, each: 8}, "are tested")
 		order := make(chan string, 16)
 		wait := func(account string) {
 			go func() {
@@ -88,14 +97,11 @@ func TestPoolOrder(t *testing.T) {
 			synctest.Wait()
 		}
 		enters(t, p, "acme", 2)
-		wait("acme")
-		wait("acme")
-		wait("beta") // there is room
-		wait("beta")
-		wait("beta")
-		wait("late")
+		for _, account := range []string{"acme", "acme", "beta", "beta", "beta", "late", "late"} { // there is room for two of beta
+			wait(account)
+		}
 		for i, step := range []struct{ leaves, then string }{
-			{"", "beta"}, {"", "beta"}, {"beta", "beta"}, {"acme", "acme"}, {"beta", "late"}, {"acme", "acme"},
+			{"", "beta"}, {"", "beta"}, {"beta", "late"}, {"acme", "acme"}, {"beta", "beta"}, {"acme", "acme"}, {"acme", "late"},
 		} {
 			if step.leaves != "" {
 				p.leave(step.leaves)

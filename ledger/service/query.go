@@ -23,12 +23,12 @@ func (s *Service) query(r *request) {
 		r.fail(err)
 		return
 	}
-	s.run(r, account, answer, s.await)
+	s.run(r, s.quick, account, answer, s.await)
 }
 
 // run answers a request on a goroutine of its own, once what it waits for is there and it is
-// its turn.
-func (s *Service) run(r *request, account string, answer QueryFunc, await func(context.Context, *request, *turn) *events.Error) {
+// its turn in a pool.
+func (s *Service) run(r *request, in *pool, account string, answer QueryFunc, await func(context.Context, *request, *turn) *events.Error) {
 	go func() {
 		ctx, cancel := context.WithDeadline(context.Background(), r.deadline)
 		defer cancel()
@@ -36,7 +36,7 @@ func (s *Service) run(r *request, account string, answer QueryFunc, await func(c
 		defer t.end()
 		err := await(ctx, r, t)
 		if err == nil {
-			err = t.enter(ctx, s.quick)
+			err = t.enter(ctx, in)
 		}
 		if err != nil {
 			r.fail(err)
@@ -82,6 +82,11 @@ func (s *Service) await(ctx context.Context, r *request, t *turn) *events.Error 
 		at, err := events.ParsePosition(text)
 		if err != nil || at.Partition != 0 {
 			return events.Errorf(events.InvalidArgument, "%s must be a position of partition 0 such as 0:42.0", store.HeaderMinPosition)
+		}
+		// Who was told a position was told it after the end had moved there: to wait for
+		// anything behind it is to wait for what may never be.
+		if end := s.cfg.End(); at.Sequence > end.Sequence {
+			return events.Errorf(events.Unavailable, "%s %s is beyond the log's end %s; give a position that an answer bore", store.HeaderMinPosition, at, end.Position())
 		}
 		sequence = at.Sequence
 	}

@@ -54,6 +54,8 @@ type Config struct {
 	// Actor says who gave a command of the verbs that customers may give too: "customer:" and
 	// a credential's name, "operator", or "unknown".
 	Actor func(account, reply string) string
+	// End is the acknowledged end of the log, which moves before anybody is answered.
+	End func() store.Chain
 	// WaitFor waits until the views have reached a sequence.
 	WaitFor func(ctx context.Context, sequence uint64) error
 	// EndpointSecret writes a webhook signing secret from 32 random bytes.
@@ -68,6 +70,7 @@ type Service struct {
 	micro micro.Service
 
 	quick, readers, waiting *pool // of queries
+	commands                *pool // of commands of the ledger itself
 }
 
 func newService(cfg Config) *Service {
@@ -76,6 +79,8 @@ func newService(cfg Config) *Service {
 		quick:   newPool(quickLimits, "are running"),
 		readers: newPool(readLimits, "read the log"),
 		waiting: newPool(waitLimits, "wait for a position"),
+
+		commands: newPool(commandLimits, "are commands of the ledger itself"),
 	}
 }
 

@@ -1,57 +1,96 @@
-package service_test
+package service
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 
-	"github.com/keyledger/keyledger/ledger"
-	"github.com/keyledger/keyledger/testing/ledgertest"
+	"github.com/keyledger/keyledger/events"
+	"github.com/keyledger/keyledger/events/store"
 )
 
-// waiters is how many queries of one account can wait for a position.
-const waiters = 512
-
-// TestWaitingHoldsUpNobody: an account's queries wait for a position that is far ahead. One
-// more is refused at once; other queries of the account, and what others wait for, go on.
+// TestWaitingHoldsUpNobody: an account's queries wait for views that are behind. One more is
+// refused at once; other queries of the account, and what others wait for, go on. A position
+// behind the log's end is waited for by nobody.
 func TestWaitingHoldsUpNobody(t *testing.T) {
-	l := ledgertest.Start(t)
-	for _, account := range []string{"acme", "beta"} {
-		if _, err := l.OpenAccount(t.Context(), account, ledger.OpenAccount{}); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(Config{
+			End:     func() store.Chain { return store.Chain{Sequence: 9} },
+			WaitFor: func(ctx context.Context, _ uint64) error { <-ctx.Done(); return ctx.Err() },
+		})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		ended := make(chan *events.Error, waitLimits.atOnce)
+		ask := func(account, position string) {
+			q := &turn{s: s, account: account}
+			go func() {
+				err := s.await(ctx, &request{s: s, header: micro.Headers{store.HeaderMinPosition: {position}}}, q)
+				q.end()
+				ended <- err
+			}()
 		}
-	}
-	inbox := nats.NewInbox()
-	answers, err := l.Conn().SubscribeSync(inbox)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range waiters + 1 {
-		msg := nats.NewMsg("keyledger.query.acme.account.get")
-		msg.Reply = inbox
-		msg.Header.Set("Keyledger-Min-Position", "0:1000000")
-		msg.Header.Set("Keyledger-Timeout", "1m")
-		if err := l.Conn().PublishMsg(msg); err != nil {
-			t.Fatal(err)
+		for range waitLimits.atOnce / 2 {
+			ask("acme", "0:9")
 		}
-	}
-	refusal, err := answers.NextMsg(10 * time.Second)
-	if err != nil || !strings.Contains(string(refusal.Data), "too many of this account's queries wait for a position") {
-		t.Fatalf("one too many: %v, %v", refusal, err)
-	}
-	for range 300 {
-		for _, account := range []string{"acme", "beta"} {
-			if reply := raw(t, l, "keyledger.query."+account+".account.get", `{}`); codeOf(t, reply) != "ok" {
-				t.Fatalf("account %s: %s", account, reply.Data)
+		synctest.Wait()
+		for _, row := range []struct{ account, position, want string }{
+			{"acme", "0:9", "too many of this account's queries wait for a position"},
+			{"beta", "0:10", "beyond the log's end 0:9"},
+			{"beta", "0:999999999.0", "beyond the log's end 0:9"},
+		} {
+			ask(row.account, row.position)
+			synctest.Wait()
+			if len(ended) != 1 {
+				t.Fatalf("%+v: %d ended", row, len(ended))
+			}
+			if err := <-ended; err == nil || err.Code != events.Unavailable || !strings.Contains(err.Message, row.want) {
+				t.Errorf("%+v: %v", row, err)
 			}
 		}
-	}
-	if reply := raw(t, l, "keyledger.query.beta.account.get", `{}`, "Keyledger-Min-Position", "0:1"); codeOf(t, reply) != "ok" {
-		t.Errorf("another account waits: %s", reply.Data)
-	}
-	if n, _, err := answers.Pending(); n != 0 || err != nil {
-		t.Errorf("%d more were answered, %v", n, err)
-	}
+		ask("beta", "0:9") // there is room for it
+		if err := (&turn{s: s, account: "acme"}).enter(ctx, s.quick); err != nil {
+			t.Errorf("a query that waits for nothing: %v", err)
+		}
+		synctest.Wait()
+		if len(ended) != 0 || s.waiting.running != waitLimits.atOnce/2+1 {
+			t.Errorf("%d ended, %d wait", len(ended), s.waiting.running)
+		}
+		cancel(errors.New("enough"))
+		for range waitLimits.atOnce/2 + 1 {
+			<-ended
+		}
+	})
+}
+
+// No flood of queries, from however many accounts, holds up a command of the ledger itself:
+// it has a pool of its own.
+func TestCommandsOfTheLedgerGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		done := make(chan bool, 1)
+		s := newService(Config{Commands: map[string]QueryFunc{"creds.revoke": func(context.Context, string, []byte) (any, events.Position, *events.Error) {
+			done <- true
+			return nil, events.Position{}, nil
+		}}})
+		ctx, cancel := context.WithCancel(t.Context())
+		for i := range quickLimits.atOnce + quickLimits.queue {
+			account := "_"
+			if i%2 == 0 {
+				account = fmt.Sprint("account", i%8)
+			}
+			go s.quick.enter(ctx, account)
+		}
+		synctest.Wait()
+		r := &request{s: s, subject: store.SubjectCommand + "_.creds.revoke", deadline: time.Now().Add(DefaultTimeout)}
+		s.command(r)
+		synctest.Wait()
+		if len(done) != 1 {
+			t.Error("the command waits")
+		}
+		cancel()
+	})
 }

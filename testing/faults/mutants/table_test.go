@@ -180,6 +180,8 @@ var table = []mutant{
 	{"count usage of an archive that is behind", "TestUsageWaitsForTheArchive", serverTests, []edit{{"ledger/server/usage.go", "known.Sequence, q.source()", "0, q.source()"}}},
 	{"keep a turn to read while waiting", "TestTurnIsInOnePool", "./ledger/service", []edit{{"ledger/service/pool.go", "	t.end()\n	err :=", "	err :="}}},
 	{"let one account have all of a pool", "TestPoolLimits", "./ledger/service", []edit{{"ledger/service/pool.go", "s.running < p.atOnce/2 }", "s.running < p.atOnce }"}}},
+	{"let in who came first, whatever its account has", "TestPoolOrder", "./ledger/service", []edit{{"ledger/service/pool.go", "s.running < fewest", "s.running < 0*fewest"}}},
+	{"wait for what the log does not have", "TestWaitingHoldsUpNobody", "./ledger/service", []edit{{"ledger/service/query.go", "at.Sequence > end.Sequence {", "at.Sequence > end.Sequence && false {"}}},
 	{"pass over hours of usage", "TestUsageOverSegments", archiveTests, []edit{{"projections/archive/usage.go", "end.time >= from && begin.time < to", "end.time > from+HourMS && begin.time < to"}}},
 	{"count a request twice while it is stored", "TestCountWhileStoring", "./ledger/access", []edit{{"ledger/access/count.go", "(c.held == ulid.ULID{}) || r.ID.Compare(c.held) < 0", "true"}}},
 	{"keep silent about what the access log lost", "TestCountOfWhatIsRetained", "./ledger/access", []edit{{"ledger/access/count.go", "max(since, retained)", "since + 0*retained"}}},
