@@ -59,6 +59,8 @@ type Archive struct {
 	after func(time.Duration) <-chan time.Time
 	work  chan struct{} // there may be something to merge
 
+	patience time.Duration // how long a check waits for the archive: checkPatience
+
 	mu      sync.RWMutex // guards all below
 	held    []*segment   // from the beginning of the log on, without a gap; replaced, never changed
 	later   []*segment   // not compared with the log yet, or behind a gap that is being filled; in order
@@ -86,7 +88,7 @@ func Open(cfg Config) (*Archive, error) {
 func openShape(cfg Config, fan int) (*Archive, error) {
 	a := &Archive{
 		cfg: cfg, fan: fan, work: make(chan struct{}, 1),
-		step: func(string) error { return nil }, after: time.After,
+		step: func(string) error { return nil }, after: time.After, patience: checkPatience,
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the archive's directory: %w", err)

@@ -203,8 +203,17 @@ func (h *bench) remade(t *testing.T, dir string, want map[string]string) string 
 }
 
 // TestAnotherLog: files of another log, or of one that went further, are thrown away; those
-// up to where both are the same stay.
+// up to where both are the same stay, however far the other log goes: a file is told by the
+// hash at its end, and not only by the log that it is too long for.
 func TestAnotherLog(t *testing.T) {
+	for name, first := range map[string]int{"shorter": testSpan / 2, "longer": 7 * testSpan} {
+		t.Run(name, func(t *testing.T) { anotherLog(t, first) })
+	}
+}
+
+// anotherLog opens an archive of a log that is 3 spans longer than what both begin with on one
+// that has first events behind that.
+func anotherLog(t *testing.T, first int) {
 	h := newBench(t)
 	h.grow(testSpan*testFan + 2*testSpan)
 	dir := t.TempDir()
@@ -237,7 +246,7 @@ func TestAnotherLog(t *testing.T) {
 	stop()
 	a.Close()
 
-	fork.grow(testSpan / 2) // it is shorter
+	fork.grow(first)
 	for range 3 {
 		var log logged
 		a = fork.open(dir, fork.again(), log.logger())

@@ -22,6 +22,9 @@ const (
 	checkPatience = 30 * time.Second
 	// checkPiece is after how many events progress is told.
 	checkPiece = 4096
+	// checkAccounts is how many accounts of the open segment are compared before others, who
+	// add to it, have a turn.
+	checkAccounts = 256
 )
 
 // errSame ends the reading of a span that was to be read.
@@ -51,11 +54,11 @@ func (a *Archive) Check(ctx context.Context, progress func(done, total uint64)) 
 
 // reach waits until the archive has the commit at a sequence.
 func (a *Archive) reach(ctx context.Context, sequence uint64) error {
-	patient, cancel := context.WithTimeout(ctx, checkPatience)
+	patient, cancel := context.WithTimeout(ctx, a.patience)
 	defer cancel()
 	if err := a.Wait(patient, sequence); err != nil {
 		at := a.Applied()
-		return fmt.Errorf("it is at %s and did not get to the log's end in %s; try again later", at.Position(), checkPatience)
+		return fmt.Errorf("it is at %s and did not get to the log's end in %s; try again later", at.Position(), a.patience)
 	}
 	return nil
 }
@@ -89,7 +92,9 @@ func (a *Archive) checkAll(ctx context.Context, list []*segment, progress func(d
 		switch {
 		case errors.As(err, &d):
 			wrong = append(wrong, err)
-			a.remake(s)
+			if err := a.remake(ctx, s, progress); err != nil {
+				return "", err
+			}
 		case err != nil:
 			return "", err
 		}
@@ -100,15 +105,32 @@ func (a *Archive) checkAll(ctx context.Context, list []*segment, progress func(d
 	return fmt.Sprintf("%v; of %d segments %d are made again from the log", wrong[0], len(list), len(wrong)), nil
 }
 
-// remake throws away what is held of a segment's beginning: itself, or what it was merged
-// into meanwhile.
-func (a *Archive) remake(s *segment) {
+// remake throws away a segment that is wrong, or, where that is no longer held, what has
+// taken its place if it is wrong too: what it was merged into meanwhile is, what a reader had
+// made again is not.
+func (a *Archive) remake(ctx context.Context, s *segment, progress func(done, total uint64)) error {
 	a.mu.RLock()
 	all := slices.Concat(a.held, a.later)
-	a.mu.RUnlock()
-	if i := slices.IndexFunc(all, func(h *segment) bool { return h.End.Sequence > s.Start.Sequence }); i >= 0 {
-		a.drop(all[i])
+	i := slices.IndexFunc(all, func(h *segment) bool { return h.End.Sequence > s.Start.Sequence })
+	if i < 0 {
+		a.mu.RUnlock()
+		return nil
 	}
+	h := all[i]
+	h.acquire()
+	a.mu.RUnlock()
+	defer h.release()
+	if h != s {
+		err := h.verify()
+		if err == nil {
+			err = a.checkSegment(ctx, h, progress)
+		}
+		if d := (*damage)(nil); !errors.As(err, &d) {
+			return err
+		}
+	}
+	a.drop(h)
+	return nil
 }
 
 // checkSegment makes a segment again beside it. Its error is damage where it is another.
@@ -161,7 +183,8 @@ func (a *Archive) checkOpen(ctx context.Context, start store.Chain, progress fun
 	b := &Archive{cfg: a.cfg}
 	b.begin()
 	b.start, b.applied = start, start
-	wrong, err := a.sameOpen(ctx, b)
+	o := &openCheck{a: a, b: b}
+	wrong, err := o.same(ctx)
 	if err == nil {
 		read := 0
 		err = a.cfg.Tail.Follow(ctx, start, func(c *store.Commit) (err error) {
@@ -170,7 +193,7 @@ func (a *Archive) checkOpen(ctx context.Context, start store.Chain, progress fun
 				read = 0
 				progress(c.End(), a.cfg.Tail.End().Ordinal)
 			}
-			wrong, err = a.sameOpen(ctx, b)
+			wrong, err = o.same(ctx)
 			return err
 		})
 	}
@@ -183,38 +206,95 @@ func (a *Archive) checkOpen(ctx context.Context, start store.Chain, progress fun
 	return "", err
 }
 
-// sameOpen compares both open segments where they are at the same commit, and returns
-// errSame then, nil where the other one is ahead, and errAgain where it has begun anew.
-func (a *Archive) sameOpen(ctx context.Context, b *Archive) (wrong string, err error) {
-	if err := a.Wait(ctx, b.applied.Sequence); err != nil {
+// openCheck compares the open segment of an archive with one that is made beside it, account
+// by account. Each is compared where both are at the same commit, which need not be the same
+// commit for all: what adds to the segment has its turn in between, and readers all the time.
+type openCheck struct {
+	a, b *Archive
+
+	begun bool
+	todo  []openAccount
+}
+
+// openAccount is what a part of the open segment has of an account.
+type openAccount struct {
+	kind    int
+	account string
+}
+
+// same goes on with the comparison. It returns errSame at its end, nil where the other one is
+// ahead, and errAgain where that has begun anew.
+func (o *openCheck) same(ctx context.Context) (wrong string, err error) {
+	if err := o.a.reach(ctx, o.b.applied.Sequence); err != nil {
 		return "", err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	for err == nil && ctx.Err() == nil {
+		var ahead bool
+		if wrong, ahead, err = o.piece(); ahead {
+			return "", nil
+		}
+	}
+	if wrong != "" {
+		o.a.beginAgain(o.b.start)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	return wrong, err
+}
+
+// piece compares up to checkAccounts.
+func (o *openCheck) piece() (wrong string, ahead bool, err error) {
+	a, b := o.a, o.b
+	a.mu.RLock()
+	defer a.mu.RUnlock()
 	switch {
 	case a.start != b.start:
-		return "", errAgain
+		return "", false, errAgain
 	case a.applied.Sequence > b.applied.Sequence:
-		return "", nil
+		return "", true, nil
+	case !o.begun:
+		o.begun, o.todo = true, o.all()
 	}
+	n := min(len(o.todo), checkAccounts)
+	for _, one := range o.todo[:n] {
+		if !bytes.Equal(a.open[one.kind].append(nil, one.account), b.open[one.kind].append(nil, one.account)) {
+			return fmt.Sprintf("the %s of account %s from %s on is not what the log makes of it; it is made again from the log",
+				kinds[one.kind].name, one.account, a.start.Position()), false, errSame
+		}
+	}
+	if o.todo = o.todo[n:]; len(o.todo) == 0 {
+		return "", false, errSame
+	}
+	return "", false, nil
+}
+
+// all is what either has of accounts. The caller holds a.mu.
+func (o *openCheck) all() (list []openAccount) {
 	for k := range kinds {
 		accounts := map[string]bool{}
-		for _, p := range []part{a.open[k], b.open[k]} {
+		for _, p := range []part{o.a.open[k], o.b.open[k]} {
 			for account := range p.accounts() {
 				accounts[account] = true
 			}
 		}
 		for _, account := range slices.Sorted(maps.Keys(accounts)) {
-			if !bytes.Equal(a.open[k].append(nil, account), b.open[k].append(nil, account)) {
-				wrong = fmt.Sprintf("the %s of account %s from %s on is not what the log makes of it; it is made again from the log",
-					kinds[k].name, account, a.start.Position())
-				a.begin()
-				if a.again != nil {
-					a.again()
-				}
-				return wrong, errSame
-			}
+			list = append(list, openAccount{k, account})
 		}
 	}
-	return "", errSame
+	return list
+}
+
+// beginAgain has the open segment made again from the log, if it is still the one that begins
+// there.
+func (a *Archive) beginAgain(start store.Chain) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.start != start {
+		return
+	}
+	a.begin()
+	if a.again != nil {
+		a.again()
+	}
 }

@@ -1,12 +1,17 @@
 package archive
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/keyledger/keyledger/events/store"
 )
@@ -137,6 +142,112 @@ func TestCheckWhileCommandsRun(t *testing.T) {
 		}
 		if wrong := h.checked(a); wrong != "" {
 			t.Error(wrong)
+		}
+	}
+}
+
+// TestCheckEnds: where the archive cannot get to the log's end, a check says so and ends. A
+// reader came upon damage, and there is no room to make the segment again.
+func TestCheckEnds(t *testing.T) {
+	h := newBench(t)
+	a := h.open(t.TempDir(), h.tail, nil)
+	var full atomic.Bool
+	a.cfg.Room = func(int64) error {
+		if full.Load() {
+			return errors.New("no room")
+		}
+		return nil
+	}
+	a.patience = time.Second / 20
+	run(t, a)
+	h.grow(2*testSpan + 5)
+	h.reach(a)
+	full.Store(true)
+	a.mu.RLock()
+	first, start := a.held[0], a.start
+	a.mu.RUnlock()
+	a.drop(first)
+	if _, err := a.checkOpen(patience(t), start, func(uint64, uint64) {}); err == nil || !strings.Contains(err.Error(), "did not get to the log's end in 50ms") {
+		t.Errorf("the check of the open segment: %v", err)
+	}
+	if _, err := a.Check(patience(t), func(uint64, uint64) {}); err == nil || !strings.Contains(err.Error(), "did not get to the log's end in 50ms") {
+		t.Errorf("the check: %v", err)
+	}
+}
+
+// TestCheckOfManyAccounts: the open segment is compared a few accounts at a time, to the last
+// of them, although commits come in between.
+func TestCheckOfManyAccounts(t *testing.T) {
+	h := newBench(t)
+	a, err := Open(Config{Tail: h.tail, Dir: t.TempDir(), Span: 8 * checkAccounts, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	run(t, a)
+	var last *store.Commit
+	for i := range 3 * checkAccounts {
+		e := h.samples[0]
+		e.Account = fmt.Sprintf("account-%04d", i)
+		last = h.push(e)
+	}
+	h.reach(a)
+	b := &Archive{cfg: a.cfg}
+	b.begin()
+	o := &openCheck{a: a, b: b}
+	pieces := 0
+	if err := h.tail.Follow(patience(t), store.Chain{}, func(c *store.Commit) error {
+		b.add(c)
+		if c.Sequence < h.chain.Sequence {
+			return nil
+		}
+		wrong, ahead, err := o.piece()
+		if pieces++; ahead || wrong != "" {
+			t.Errorf("piece %d: %q, ahead is %v", pieces, wrong, ahead)
+		}
+		h.push(h.samples[0])
+		h.reach(a)
+		if _, ahead, _ := o.piece(); !ahead && err == nil {
+			t.Error("it compares what is at different commits")
+		}
+		return err
+	}); !errors.Is(err, errSame) {
+		t.Fatal(err)
+	}
+	if pieces < 3 {
+		t.Errorf("%d pieces for %d accounts", pieces, 3*checkAccounts)
+	}
+	a.mu.Lock()
+	a.open[historyPart].add(last, 0, last.Event(0))
+	a.mu.Unlock()
+	if wrong := h.checked(a); !strings.Contains(wrong, last.Event(0).Account) {
+		t.Errorf("found is %q", wrong)
+	}
+}
+
+// TestCheckKeepsWhatIsGood: a segment that was found wrong, and was made again by a reader
+// before the check got to throw it away, stays.
+func TestCheckKeepsWhatIsGood(t *testing.T) {
+	h := newBench(t)
+	a := h.open(t.TempDir(), h.tail, nil)
+	run(t, a)
+	h.grow(testSpan + 5)
+	h.reach(a)
+	list, _ := a.behind(store.Chain{})
+	defer list[0].release()
+	for round := range 2 {
+		a.mu.RLock()
+		held := a.held[0]
+		a.mu.RUnlock()
+		if err := a.remake(patience(t), list[0], func(uint64, uint64) {}); err != nil {
+			t.Fatal(err)
+		}
+		h.reach(a)
+		a.mu.RLock()
+		kept := a.held[0] == held
+		a.mu.RUnlock()
+		if kept != (round > 0) { // the first time it is the wrong one itself
+			t.Errorf("round %d: it is kept: %v", round, kept)
 		}
 	}
 }
