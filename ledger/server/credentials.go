@@ -83,8 +83,9 @@ type credentials struct {
 	known func(ctx context.Context, account string) *events.Error
 	end   func() events.Position
 
-	mu     sync.Mutex // guards all below; held for a whole change
+	mu     sync.Mutex // guards all below; held for a whole change, but for what forget waits for
 	list   map[string]*Credential
+	busy   map[string]bool // names of which a consumer is being deleted; nothing else happens to them
 	closed bool
 }
 
@@ -96,7 +97,7 @@ func (s *Server) openCredentials(list []*Credential) error {
 	}
 	s.creds = &credentials{
 		actors: newActors(operator, list),
-		dir:    s.dir, gate: s.nats.ids.gate, now: time.Now, js: s.js, log: s.cfg.Logger, list: make(map[string]*Credential),
+		dir:    s.dir, gate: s.nats.ids.gate, now: time.Now, js: s.js, log: s.cfg.Logger, list: make(map[string]*Credential), busy: make(map[string]bool),
 		end: func() events.Position { end := s.tail.End(); return end.Position() },
 		known: func(ctx context.Context, account string) *events.Error {
 			if err := s.waitFor(ctx, s.tail.End().Sequence); err != nil {
@@ -144,6 +145,9 @@ func (k *credentials) create(ctx context.Context, _ string, body []byte) (any, e
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err := k.idle(c.Name); err != nil {
+		return nil, events.Position{}, err
+	}
 	c.CreatedAt = events.At(k.now())
 	if old := k.list[c.Name]; old != nil {
 		if c.CreatedAt = old.CreatedAt; c == *old {
@@ -179,9 +183,22 @@ func (k *credentials) checkNew(c *Credential) *events.Error {
 		if other.Inbox == c.Inbox {
 			return events.Errorf(events.AlreadyExists, "credential %s has this inbox; make a key pair of its own for each", other.Name)
 		}
+		if other.PublicKey == c.PublicKey {
+			return errKeyInUse
+		}
 	}
 	if k.gate.known(c.PublicKey) {
-		return events.Errorf(events.AlreadyExists, "this public key is in use already; make a key pair of its own for each credential")
+		return errKeyInUse
+	}
+	return nil
+}
+
+var errKeyInUse = events.Errorf(events.AlreadyExists, "this public key is in use already; make a key pair of its own for each credential")
+
+// idle says whether a change of a name may begin. The caller holds mu.
+func (k *credentials) idle(name string) *events.Error {
+	if k.busy[name] {
+		return events.Errorf(events.Unavailable, "another change of credential %s is not done yet; try again", name)
 	}
 	return nil
 }
@@ -221,6 +238,9 @@ func (k *credentials) revoke(ctx context.Context, _ string, body []byte) (any, e
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err := k.idle(in.Name); err != nil {
+		return nil, events.Position{}, err
+	}
 	c := k.list[in.Name]
 	if c == nil {
 		return nil, events.Position{}, events.Errorf(events.NotFound, "there is no credential %.80q; \"keyledger creds list\" shows them", in.Name)
@@ -244,9 +264,14 @@ func (k *credentials) revoke(ctx context.Context, _ string, body []byte) (any, e
 	return map[string]any{"credential": result}, k.end(), nil
 }
 
-// forget deletes the consumer that a credential of this name may have had.
+// forget deletes the consumer that a credential of this name may have had. The caller holds mu,
+// which is given up meanwhile: the store may take its time.
 func (k *credentials) forget(ctx context.Context, name string) {
+	k.busy[name] = true
+	k.mu.Unlock()
 	err := k.js.DeleteConsumer(ctx, store.StreamFeed(partition), consumerOf(name))
+	k.mu.Lock()
+	delete(k.busy, name)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		k.log.Warn("cannot delete the consumer of a credential that is gone", "consumer", consumerOf(name), "error", err)
 	}
@@ -354,8 +379,9 @@ type credentialsFile struct {
 }
 
 // credentials reads the file. There is none before the first credential. One that others
-// can read or that is not whole is refused: it says who may do what.
-func (d *dataDir) credentials() ([]*Credential, error) {
+// can read, that is not whole, or in which two are the same is refused: it says who may do
+// what. With the operator's public key in it the operator would have a credential's rights.
+func (d *dataDir) credentials(operator string) ([]*Credential, error) {
 	path := d.credentialsPath()
 	text, err := readPrivate(path, credentialsBytesMax)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -380,7 +406,29 @@ func (d *dataDir) credentials() ([]*Credential, error) {
 			return nil, fmt.Errorf("read credentials %s: %q: %s; restore it, or move it away and make new ones", path, c.Name, err.Message)
 		}
 	}
+	if err := checkDistinct(file.Credentials, operator); err != nil {
+		return nil, fmt.Errorf("read credentials %s: %w; take it out of the file, or move the file away and make new ones", path, err)
+	}
 	return file.Credentials, nil
+}
+
+// checkDistinct says which credential has what another one, or the operator, has.
+func checkDistinct(list []*Credential, operator string) error {
+	names, keys, inboxes := map[string]bool{}, map[string]string{}, map[string]string{}
+	for _, c := range list {
+		switch {
+		case names[c.Name]:
+			return fmt.Errorf("%q stands in it twice", c.Name)
+		case c.PublicKey == operator:
+			return fmt.Errorf("%q has the operator's public key", c.Name)
+		case keys[c.PublicKey] != "":
+			return fmt.Errorf("%q has the public key of %q", c.Name, keys[c.PublicKey])
+		case inboxes[c.Inbox] != "":
+			return fmt.Errorf("%q has the inbox of %q", c.Name, inboxes[c.Inbox])
+		}
+		names[c.Name], keys[c.PublicKey], inboxes[c.Inbox] = true, c.Name, c.Name
+	}
+	return nil
 }
 
 func (d *dataDir) writeCredentials(list []*Credential) error {

@@ -84,7 +84,7 @@ func (s *Server) open() (err error) {
 	if err := s.dir.checkFiles(); err != nil {
 		return err
 	}
-	list, err := s.dir.credentials()
+	list, err := s.dir.credentials(operator)
 	if err != nil {
 		return err
 	}
