@@ -2,5 +2,5 @@
 // whether the test that is named for each finds that out. A check that cannot fail proves
 // nothing.
 //
-// That every row still fits the code is checked with all tests; make mutants runs them.
+// That every row still fits the code and builds is checked with all tests; make mutants runs them.
 package mutants
