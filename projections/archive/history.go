@@ -24,6 +24,7 @@ var types = []string{
 	"hold.placed", "hold.captured", "hold.released", "hold.expired",
 	"balance.low", "balance.exhausted",
 	"endpoint.registered", "endpoint.paused", "endpoint.resumed", "endpoint.disabled", "endpoint.removed",
+	"endpoint.updated", "endpoint.secret_rotated", "endpoint.failing", "endpoint.tested", "endpoint.replayed",
 }
 
 // environments is every environment by its code, no environment among them.
