@@ -39,6 +39,9 @@ func (o *Object) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// JSON is any value, kept as it came.
+type JSON = jsontext.Value
+
 // DecodeStrict decodes one JSON value into v. Unknown and repeated members, members
 // that differ in case, wrong types, invalid UTF-8 (RFC 8259, RFC 7493) and anything
 // after the value are refused with InvalidArgument, and so is null. An empty body counts

@@ -110,6 +110,10 @@ var Commands = []struct {
 	{"endpoint.pause", Spec{New: func() Command { return new(PauseEndpoint) }, WhileSuspended: true, WhileClosed: true}},
 	{"endpoint.resume", Spec{New: func() Command { return new(ResumeEndpoint) }, WhileSuspended: true}},
 	{"endpoint.remove", Spec{New: func() Command { return new(RemoveEndpoint) }, WhileSuspended: true, WhileClosed: true}},
+	{"endpoint.update", Spec{New: func() Command { return new(UpdateEndpoint) }, WhileSuspended: true}},
+	{"endpoint.rotate_secret", Spec{New: func() Command { return new(RotateEndpointSecret) }, WhileSuspended: true}},
+	{"endpoint.test", Spec{New: func() Command { return new(TestEndpoint) }, WhileSuspended: true}},
+	{"endpoint.replay", Spec{New: func() Command { return new(ReplayEndpoint) }, WhileSuspended: true}},
 }
 
 // Decide runs a command of a Spec against a state: first the account, then its state,
@@ -179,6 +183,8 @@ func (r *Result) AppendJSON(b []byte) ([]byte, error) {
 		b, err = events.AppendJSON(append(b, `{"key":`...), d)
 	case *events.Endpoint:
 		b, err = events.AppendJSON(append(b, `{"endpoint":`...), d)
+	case *events.Replay:
+		b, err = events.AppendJSON(append(b, `{"replay":`...), d)
 	case *events.Granted:
 		if b, err = events.AppendJSON(append(b, `{"grant":`...), &d.Grant); err == nil {
 			b = d.Balance.AppendJSON(append(b, `,"balance":`...))

@@ -24,6 +24,15 @@ const (
 	maxURLBytes         = 2048
 	maxFilters          = 50
 	maxHeaders          = 20
+	maxEndpointKeys     = 50       // that an endpoint is restricted to
+	maxContentBytes     = 16 << 10 // of an endpoint's content filters
+	maxEndpointRate     = 60_000   // attempts a minute
+	minEndpointTimeout  = time.Second
+	maxEndpointTimeout  = 30 * time.Second
+	maxSigningSecrets   = 3 // that sign at a time, the current one included
+	defaultSecretGrace  = 24 * time.Hour
+	maxSecretGrace      = 7 * 24 * time.Hour
+	maxReplays          = 10  // of an endpoint, finished ones not counted
 	maxReferenceChars   = 256 // reference and reason
 	maxDescriptionChars = 256
 	maxGrants           = 1000   // with something left, of one balance

@@ -100,8 +100,16 @@ func (s step) decide(t fataler, st *State) ([]events.Event, string) {
 		c.Random = sha256.Sum256(fmt.Append(nil, "random", s.number))
 	case *RegisterEndpoint:
 		c.Endpoint = &events.Endpoint{
-			ID: EndpointIDPrefix + idOf(s.number).String(), URL: c.URL, Headers: c.HeaderNames(), SealedSecret: []byte("sealed"),
+			ID: EndpointIDPrefix + idOf(s.number).String(), URL: c.URL, Headers: c.HeaderNames(), SealedSecret: []byte("sealed"), SealedHeaders: make([][]byte, len(c.Headers)),
 		}
+	case *UpdateEndpoint:
+		c.Made = &events.Endpoint{Headers: c.HeaderNames(), SealedHeaders: make([][]byte, len(c.Headers))}
+		if c.URL != nil {
+			c.Made.URL = *c.URL
+		}
+		c.Same = func(string, []byte) bool { return true }
+	case *RotateEndpointSecret:
+		c.Sealed, c.PublicKey = fmt.Append(nil, "sealed", s.number), "whpk_"
 	}
 	in := Input{AccountID: s.account, CommandID: idOf(s.number), Time: now}
 	d, err := Decide(st, &Commands[i].Spec, cmd, &in)
@@ -224,6 +232,11 @@ var bodies = map[string][]string{
 	"endpoint.pause":    {`{"endpoint":"endpoint_$id"}`},
 	"endpoint.resume":   {`{"endpoint":"endpoint_$id"}`},
 	"endpoint.remove":   {`{"endpoint":"endpoint_$id"}`},
+	"endpoint.update": {`{"endpoint":"endpoint_$id","url":"https://example.com/$n","headers":{"x-a":"2"}}`, `{"endpoint":"endpoint_$id","ordering":"key","keys":[]}`,
+		`{"endpoint":"endpoint_$id","skip_to":"0:$n"}`, `{"endpoint":"endpoint_$id","skip_to":"now","rate_per_minute":$n}`},
+	"endpoint.rotate_secret": {`{"endpoint":"endpoint_$id"}`, `{"endpoint":"endpoint_$id","grace":"$nms","signing":"v1a"}`, `{"endpoint":"endpoint_$id","grace":"0"}`},
+	"endpoint.test":          {`{"endpoint":"endpoint_$id"}`},
+	"endpoint.replay":        {`{"endpoint":"endpoint_$id","from_position":"0:$n"}`},
 	"authorize": {`{"secret":"$secret"}`, `{"secret":"$secret","product":"cards","ip":"10.1.2.$n","units":2}`,
 		`{"secret":"$foreign"}`, `{$signed,"cost":1}`, `{$signed,"cost":$n}`},
 }

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"maps"
 	"slices"
@@ -248,10 +250,18 @@ func (s *Server) taken() map[string]bool {
 // checkEndpoint says what is wrong with an endpoint's URL or headers, as far as it can
 // be told without a connection; each attempt checks the address it dials.
 func (s *Server) checkEndpoint(url string, headers map[string]string) error {
-	if _, err := s.parts.guard.CheckURL(url, s.cfg.AllowHTTPEndpoints); err != nil {
-		return err
+	if url != "" {
+		if _, err := s.parts.guard.CheckURL(url, s.cfg.AllowHTTPEndpoints); err != nil {
+			return err
+		}
 	}
 	return webhooks.CheckHeaders(headers)
+}
+
+// endpointKey writes the public key of the ed25519 key with a seed (RFC 8032 §5.1.5).
+func endpointKey(seed [32]byte) string {
+	key := ed25519.NewKeyFromSeed(seed[:]).Public().(ed25519.PublicKey)
+	return "whpk_" + base64.StdEncoding.EncodeToString(key)
 }
 
 // witnesses tells the writer what else has seen the log: the feed and the checkpoints of

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -138,18 +137,6 @@ func (s *Service) decodeCommand(r *request) (req *writer.Request, secret newSecr
 	return req, s.complete(account, cmd), nil
 }
 
-// checkEndpoint checks what only the package that delivers can judge.
-func (s *Service) checkEndpoint(cmd ledger.Command) *events.Error {
-	c, ok := cmd.(*ledger.RegisterEndpoint)
-	if !ok || c.URL == "" || len(c.URL) > ledger.MaxURLBytes || len(c.Headers) > ledger.MaxHeaders {
-		return nil
-	}
-	if err := s.cfg.CheckEndpoint(c.URL, c.Headers); err != nil {
-		return events.Errorf(events.InvalidArgument, "%v", err)
-	}
-	return nil
-}
-
 // complete gives a command what must not depend on the state and is not in its body:
 // fresh ids, secrets and sealed values. It happens once a command, so that a command
 // that is decided again gets the same ones. The secret is shown once; nil where the
@@ -171,31 +158,17 @@ func (s *Service) complete(account string, cmd ledger.Command) newSecret {
 		rand.Read(c.Random[:])
 		return func(d events.Data) string { return c.Secret(d.(*events.Key).Environment, account) }
 	case *ledger.RegisterEndpoint:
-		secret := s.completeEndpoint(account, c)
-		return func(events.Data) string { return secret }
+		return s.completeRegister(account, c)
+	case *ledger.UpdateEndpoint:
+		s.completeUpdate(account, c)
+	case *ledger.RotateEndpointSecret:
+		return s.completeRotate(account, c)
+	case *ledger.ReplayEndpoint:
+		if s.cfg.Replays != nil {
+			c.Unfinished = s.cfg.Replays(account, c.Endpoint)
+		}
 	}
 	return nil
-}
-
-func (s *Service) completeEndpoint(account string, c *ledger.RegisterEndpoint) (secret string) {
-	var random [32]byte
-	rand.Read(random[:])
-	secret = s.cfg.EndpointSecret(random)
-	e := &events.Endpoint{ID: ledger.EndpointIDPrefix + ulid.Make().String(), Headers: c.HeaderNames()}
-	e.SealedSecret = s.cfg.Sealer.Seal(account, e.ID, "secret", random[:])
-	// The URL was checked; what stands behind "?" may be a token and is sealed.
-	if u, err := url.Parse(c.URL); err == nil {
-		if u.RawQuery != "" {
-			e.SealedQuery = s.cfg.Sealer.Seal(account, e.ID, "query", []byte(u.RawQuery))
-		}
-		u.RawQuery, u.ForceQuery = "", false
-		e.URL = u.String()
-	}
-	for _, name := range e.Headers {
-		e.SealedHeaders = append(e.SealedHeaders, s.cfg.Sealer.Seal(account, e.ID, "header/"+name, []byte(c.Headers[name])))
-	}
-	c.Endpoint = e
-	return secret
 }
 
 // answerCommand gives a command's reply out. A secret is in the first answer only.

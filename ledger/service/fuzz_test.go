@@ -23,7 +23,10 @@ func fuzzed(f *testing.F) *Service {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return &Service{cfg: Config{Sealer: sealer, Actor: func(string, string) string { return operator }, EndpointSecret: webhooks.NewSecret, CheckEndpoint: func(url string, headers map[string]string) error {
+	return &Service{cfg: Config{Sealer: sealer, Actor: func(string, string) string { return operator }, EndpointSecret: webhooks.NewSecret, EndpointKey: func([32]byte) string { return "whpk_" }, CheckEndpoint: func(url string, headers map[string]string) error {
+		if url == "" {
+			return webhooks.CheckHeaders(headers)
+		}
 		if _, err := guard.CheckURL(url, false); err != nil {
 			return err
 		}
@@ -57,6 +60,10 @@ func FuzzCommand(f *testing.F) {
 		"credit.refund":              `{"debit":"debit_` + id.String() + `","amount":1,"reference":"r"}`,
 		"endpoint.register":          `{"url":"https://example.com/h?token=a","environment":"test","events":["credit.*"],"headers":{"X-A":"b"}}`,
 		"endpoint.pause":             `{"endpoint":"endpoint_01ARZ3NDEKTSV4RRFFQ69G5FAV"}`,
+		"endpoint.update":            `{"endpoint":"` + fuzzedEndpoint + `","url":"https://example.com/h?token=b","events":["key.*"],"headers":{"X-A":"c"},"keys":["` + key + `"],"filters":[{"exact":{"type":"a"}}],"ordering":"key","rate_per_minute":60,"timeout":"5s","skip_to":"0:7.1"}`,
+		"endpoint.rotate_secret":     `{"endpoint":"` + fuzzedEndpoint + `","grace":"1h","signing":"v1a"}`,
+		"endpoint.test":              `{"endpoint":"` + fuzzedEndpoint + `"}`,
+		"endpoint.replay":            `{"endpoint":"` + fuzzedEndpoint + `","from_position":"0:1","to_time":"2030-01-01T00:00:00Z","events":["*"]}`,
 	} {
 		for n := range verbs {
 			if verbs[n] == verb {
@@ -100,11 +107,18 @@ func FuzzCommand(f *testing.F) {
 	})
 }
 
-// withKey is a state with an account, its credits and a key.
+// fuzzedEndpoint is the one of withKey.
+const fuzzedEndpoint = "endpoint_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+// withKey is a state with an account, its credits, a key and an endpoint.
 func withKey(id ulid.ULID) *ledger.State {
 	state := ledger.NewState()
 	create := &ledger.CreateKey{Environment: events.Test, Name: "k", KeyID: id, Hash: sha256.Sum256(id[:])}
-	for i, cmd := range []ledger.Command{new(ledger.OpenAccount), &ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 10}, create} {
+	register := &ledger.RegisterEndpoint{
+		URL: "https://example.com/h", Environment: events.Test, Events: []string{"*"}, Headers: map[string]string{"X-A": "b"},
+		Endpoint: &events.Endpoint{ID: fuzzedEndpoint, URL: "https://example.com/h", Headers: []string{"X-A"}, SealedHeaders: [][]byte{{1}}},
+	}
+	for i, cmd := range []ledger.Command{new(ledger.OpenAccount), &ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 10}, create, register} {
 		if err := cmd.Validate(); err != nil {
 			panic(err)
 		}

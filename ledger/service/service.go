@@ -60,8 +60,14 @@ type Config struct {
 	WaitFor func(ctx context.Context, sequence uint64) error
 	// EndpointSecret writes a webhook signing secret from 32 random bytes.
 	EndpointSecret func(random [32]byte) string
-	// CheckEndpoint says what is wrong with an endpoint's URL and custom headers.
+	// EndpointKey writes the public key of a webhook signing key (v1a) from 32 random bytes,
+	// its seed.
+	EndpointKey func(seed [32]byte) string
+	// CheckEndpoint says what is wrong with an endpoint's URL, unless it is "", and custom
+	// headers.
 	CheckEndpoint func(url string, headers map[string]string) error
+	// Replays tells how many replays to an endpoint have not ended.
+	Replays func(account, endpoint string) int
 }
 
 // Service is the running micro service.

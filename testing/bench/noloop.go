@@ -81,6 +81,7 @@ func serveCommands(conn *nats.Conn, w *writer.Writer, logger *slog.Logger) error
 		Actor:          func(string, string) string { return "operator" },
 		WaitFor:        func(context.Context, uint64) error { return nil },
 		EndpointSecret: func([32]byte) string { return "" },
+		EndpointKey:    func([32]byte) string { return "" },
 		CheckEndpoint:  func(string, map[string]string) error { return fmt.Errorf("no webhooks here") },
 	})
 	if err != nil {

@@ -5,6 +5,8 @@ package spec
 
 import (
 	"crypto/sha256"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +35,8 @@ type Step struct {
 	Wait time.Duration // before it
 	To   string        // the account, empty: Account
 	At   time.Time     // when it happens, instead of Wait; zero: not said
+
+	Edge func(ledger.Command) // says what the edge learned of the world, nil: nothing
 }
 
 // Do is a command.
@@ -50,6 +54,12 @@ func After(d time.Duration, s Step) Step {
 // For is a step of another account.
 func For(account string, s Step) Step {
 	s.To = account
+	return s
+}
+
+// Told is a step whose command the edge tells more.
+func Told(edge func(ledger.Command), s Step) Step {
+	s.Edge = edge
 	return s
 }
 
@@ -217,6 +227,9 @@ func (w *world) command(s Step, body []byte) outcome {
 			return outcome{err: err}
 		}
 		w.complete(cmd)
+		if s.Edge != nil {
+			s.Edge(cmd)
+		}
 		in := ledger.Input{AccountID: account, CommandID: w.id(), Time: events.At(w.now)}
 		decision, err := ledger.Decide(w.state, spec, cmd, &in)
 		if !decision.Cites.IsZero() {
@@ -251,9 +264,38 @@ func (w *world) complete(cmd ledger.Command) {
 	case *ledger.RotateKey:
 		c.Random = sha256.Sum256(id[:])
 	case *ledger.RegisterEndpoint:
-		c.Endpoint = &events.Endpoint{ID: ledger.EndpointIDPrefix + id.String(), URL: c.URL, Headers: c.HeaderNames()}
+		c.Endpoint = made(c.URL, c.Headers)
+		c.Endpoint.ID, c.Endpoint.SealedSecret = ledger.EndpointIDPrefix+id.String(), id[:]
+		c.Endpoint.PublicKey = "whpk_" + id.String()
 		w.name("endpoint", c.Endpoint.ID)
+	case *ledger.UpdateEndpoint:
+		var address string
+		if c.URL != nil {
+			address = *c.URL
+		}
+		c.Made = made(address, c.Headers)
+		c.Same = func(field string, sealed []byte) bool {
+			if name, ok := strings.CutPrefix(field, "header/"); ok {
+				return string(sealed) == "sealed "+c.Headers[name]
+			}
+			return string(sealed) == string(c.Made.SealedQuery)
+		}
+	case *ledger.RotateEndpointSecret:
+		c.Sealed, c.PublicKey = id[:], "whpk_"+id.String()
 	}
+}
+
+// made is what the edge makes of a URL and headers. Sealed is what says so.
+func made(address string, headers map[string]string) *events.Endpoint {
+	e := &events.Endpoint{Headers: slices.Sorted(maps.Keys(headers)), Consent: events.ConsentOff}
+	for _, name := range e.Headers {
+		e.SealedHeaders = append(e.SealedHeaders, []byte("sealed "+headers[name]))
+	}
+	var query string
+	if e.URL, query, _ = strings.Cut(address, "?"); query != "" {
+		e.SealedQuery = []byte("sealed " + query)
+	}
+	return e
 }
 
 // name binds "@<noun><n>" to a value, for the first nine of a noun.
