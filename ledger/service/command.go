@@ -57,6 +57,10 @@ func (s *Service) command(r *request) {
 		return
 	}
 	req.Done = func(reply *writer.Reply) { r.answerCommand(reply, secret) }
+	if s.asks(req.Command) {
+		go s.ask(r, req)
+		return
+	}
 	s.cfg.Writer.Submit(req)
 }
 

@@ -8,11 +8,19 @@ import (
 	"github.com/keyledger/keyledger/events"
 )
 
-// limits of a pool, in queries: how many run, and how many wait, of all accounts and of each.
-// No account runs more than half of what may run.
-type limits struct{ atOnce, queue, each int }
+// limits of a pool, in requests: how many run, and how many wait, of all accounts and of each.
+// share is how many of an account may run, 0 for half of what may run.
+type limits struct{ atOnce, queue, each, share int }
 
-// Limits of queries, whoever asks them.
+// most is how many of an account may run.
+func (l limits) most() int {
+	if l.share > 0 {
+		return l.share
+	}
+	return l.atOnce / 2
+}
+
+// Limits of queries, whoever asks them, and of commands that do not go to the writer at once.
 var (
 	// quickLimits is of those that look into memory.
 	quickLimits = limits{atOnce: 256, queue: 1024, each: 512}
@@ -23,14 +31,16 @@ var (
 	waitLimits = limits{atOnce: 1024}
 	// commandLimits is of commands of the ledger itself: no flood of queries holds them up.
 	commandLimits = limits{atOnce: 8, queue: 64, each: 64}
+	// askLimits is of commands whose receiver is asked for its consent.
+	askLimits = limits{atOnce: 64, queue: 256, each: 128, share: 4}
 )
 
-// pool bounds how many queries do one kind of thing at once, and how many of each account.
+// pool bounds how many requests do one kind of thing at once, and how many of each account.
 // Of those that wait the account comes first that has the fewest running, then who came first:
 // however many accounts ask much, one that asks one thing waits for one of theirs at most.
 type pool struct {
 	limits
-	what string // they do
+	what string // who does what, such as "queries are running"
 
 	mu      sync.Mutex // guards all below
 	running int
@@ -38,10 +48,10 @@ type pool struct {
 	shares  map[string]*share // of accounts that have any
 }
 
-// share is how many of an account's queries run and wait.
+// share is how many of an account's requests run and wait.
 type share struct{ running, queued int }
 
-// queued is a query that waits. Ready closes when it may run.
+// queued is a request that waits. Ready closes when it may run.
 type queued struct {
 	account string
 	ready   chan struct{}
@@ -51,7 +61,7 @@ func newPool(l limits, what string) *pool {
 	return &pool{limits: l, what: what, shares: map[string]*share{}}
 }
 
-// enter returns when an account's query may run; leave must follow. It is Unavailable at
+// enter returns when an account's request may run; leave must follow. It is Unavailable at
 // once where too many wait already, or when ctx ends first.
 func (p *pool) enter(ctx context.Context, account string) *events.Error {
 	p.mu.Lock()
@@ -67,10 +77,10 @@ func (p *pool) enter(ctx context.Context, account string) *events.Error {
 	}
 	var refused *events.Error
 	switch {
-	case s.queued >= p.each && s.running >= p.atOnce/2:
-		refused = events.Errorf(events.Unavailable, "too many of this account's queries %s; try again", p.what)
+	case s.queued >= p.each && s.running >= p.most():
+		refused = events.Errorf(events.Unavailable, "too many of this account's %s; try again", p.what)
 	case len(p.queued) >= p.queue || s.queued >= p.each:
-		refused = events.Errorf(events.Unavailable, "too many queries %s; try again", p.what)
+		refused = events.Errorf(events.Unavailable, "too many %s; try again", p.what)
 	}
 	if refused != nil {
 		p.forget(account, s)
@@ -95,10 +105,10 @@ func (p *pool) enter(ctx context.Context, account string) *events.Error {
 	p.queued = slices.Delete(p.queued, i, i+1)
 	s.queued--
 	p.forget(account, s)
-	return events.Errorf(events.Unavailable, "many queries %s, and this one's turn did not come in time; try again", p.what)
+	return events.Errorf(events.Unavailable, "many %s, and this one's turn did not come in time; try again", p.what)
 }
 
-// leave ends the run of an account's query.
+// leave ends the run of an account's request.
 func (p *pool) leave(account string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +126,7 @@ func (p *pool) leave(account string) {
 	}
 }
 
-// next is the index of the query whose turn it is, -1 for none. The caller holds mu, as of
+// next is the index of the request whose turn it is, -1 for none. The caller holds mu, as of
 // all below.
 func (p *pool) next() int {
 	best, fewest := -1, 0
@@ -130,14 +140,14 @@ func (p *pool) next() int {
 }
 
 // fits says whether one more of an account may run.
-func (p *pool) fits(s *share) bool { return p.running < p.atOnce && s.running < p.atOnce/2 }
+func (p *pool) fits(s *share) bool { return p.running < p.atOnce && s.running < p.most() }
 
 func (p *pool) run(s *share) {
 	p.running++
 	s.running++
 }
 
-// forget forgets an account that has no query.
+// forget forgets an account that has no request.
 func (p *pool) forget(account string, s *share) {
 	if *s == (share{}) {
 		delete(p.shares, account)

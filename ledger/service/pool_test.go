@@ -23,10 +23,10 @@ func enters(t *testing.T, p *pool, account string, n int) {
 	}
 }
 
-// No account runs more than half of what may run, and who comes when all is taken waits: so
+// No account runs more than its share of what may run, and who comes when all is taken waits: so
 // many of an account, and so many in all.
 func TestPoolLimits(t *testing.T) {
-	for _, l := range []limits{quickLimits, readLimits, waitLimits, commandLimits} {
+	for _, l := range []limits{quickLimits, readLimits, waitLimits, commandLimits, askLimits} {
 		t.Run(fmt.Sprintf("%+v", l), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { poolLimits(t, l) })
 		})
@@ -34,9 +34,10 @@ func TestPoolLimits(t *testing.T) {
 }
 
 func poolLimits(t *testing.T, l limits) {
-	p := newPool(l, "are tested")
+	p := newPool(l, "queries are tested")
 	ctx, cancel := context.WithCancel(t.Context())
-	enters(t, p, "acme", l.atOnce/2)
+	enters(t, p, "acme", l.most())
+	running := []string{"acme"}
 	ended := make(chan *events.Error, l.queue)
 	waits := 0
 	wait := func(account string, n int) {
@@ -53,7 +54,10 @@ func poolLimits(t *testing.T, l limits) {
 	if err := p.enter(ctx, "acme"); err == nil || err.Code != events.Unavailable || !strings.Contains(err.Message, "this account") {
 		t.Errorf("one more of the account: %v", err)
 	}
-	enters(t, p, "beta", l.atOnce/2)
+	for account := "beta"; p.running < l.atOnce; account += "a" {
+		enters(t, p, account, l.most())
+		running = append(running, account)
+	}
 	for i := 0; waits < l.queue; i++ {
 		wait(fmt.Sprint("account", i), min(l.each, l.queue-waits))
 	}
@@ -71,8 +75,8 @@ func poolLimits(t *testing.T, l limits) {
 			t.Errorf("who did not come in time: %v", err)
 		}
 	}
-	for _, account := range []string{"acme", "beta"} {
-		for range l.atOnce / 2 {
+	for _, account := range running {
+		for range l.most() {
 			p.leave(account)
 		}
 	}
@@ -85,7 +89,7 @@ func poolLimits(t *testing.T, l limits) {
 // first. So two that ask all the time hold a third up for one query of theirs.
 func TestPoolOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(limits{atOnce: 4, queue: 16, each: 8}, "are tested")
+		p := newPool(limits{atOnce: 4, queue: 16, each: 8}, "queries are tested")
 		order := make(chan string, 16)
 		wait := func(account string) {
 			go func() {

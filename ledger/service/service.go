@@ -38,7 +38,8 @@ const Name = "keyledger"
 // QueryFunc answers one query from a view, with the position the answer is true at.
 type QueryFunc func(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error)
 
-// Config is what a Service works with. All members are required.
+// Config is what a Service works with. All members are required
+// unless they say what nil means.
 type Config struct {
 	Conn    *nats.Conn // keyledger's own
 	Writer  *writer.Writer
@@ -66,7 +67,13 @@ type Config struct {
 	// CheckEndpoint says what is wrong with an endpoint's URL, unless it is "", and custom
 	// headers.
 	CheckEndpoint func(url string, headers map[string]string) error
-	// Replays tells how many replays to an endpoint have not ended.
+	// Consent asks a receiver whether it agrees to deliveries, and how many a minute it takes,
+	// 0 for any number (CloudEvents HTTP 1.1 Web Hooks, §4). It returns before ctx ends or
+	// soon after. Nil: nobody is asked.
+	Consent func(ctx context.Context, account, url string) (consent string, allowedRate int64)
+	// RequireConsent refuses receivers that do not agree.
+	RequireConsent bool
+	// Replays tells how many replays to an endpoint have not ended. Nil: they are not counted.
 	Replays func(account, endpoint string) int
 }
 
@@ -77,16 +84,18 @@ type Service struct {
 
 	quick, readers, waiting *pool // of queries
 	commands                *pool // of commands of the ledger itself
+	asking                  *pool // of commands whose receiver is asked for its consent
 }
 
 func newService(cfg Config) *Service {
 	return &Service{
 		cfg:     cfg,
-		quick:   newPool(quickLimits, "are running"),
-		readers: newPool(readLimits, "read the log"),
-		waiting: newPool(waitLimits, "wait for a position"),
+		quick:   newPool(quickLimits, "queries are running"),
+		readers: newPool(readLimits, "queries read the log"),
+		waiting: newPool(waitLimits, "queries wait for a position"),
 
-		commands: newPool(commandLimits, "are commands of the ledger itself"),
+		commands: newPool(commandLimits, "commands of the ledger itself are running"),
+		asking:   newPool(askLimits, "commands ask a receiver for its consent"),
 	}
 }
 
