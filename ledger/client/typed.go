@@ -153,18 +153,6 @@ func (c *Client) Refund(ctx context.Context, account string, body ledger.RefundC
 	return out, c.command(ctx, account, "credit.refund", body, out, opts)
 }
 
-// NewEndpoint is an endpoint with its signing secret, which is told this once.
-type NewEndpoint struct {
-	Endpoint *events.Endpoint `json:"endpoint"`
-	Secret   string           `json:"secret"`
-}
-
-// RegisterEndpoint registers a webhook endpoint.
-func (c *Client) RegisterEndpoint(ctx context.Context, account string, body ledger.RegisterEndpoint, opts ...Option) (*NewEndpoint, error) {
-	out := new(NewEndpoint)
-	return out, c.command(ctx, account, "endpoint.register", body, out, opts)
-}
-
 // Balance returns the current balance of an asset.
 func (c *Client) Balance(ctx context.Context, account, environment, asset string, opts ...Option) (*events.Balance, error) {
 	var out struct {

@@ -113,6 +113,9 @@ func badKeys() []badRow {
 	}
 }
 
+// noEndpoint is the id of none.
+const noEndpoint = "endpoint_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
 // badEndpoints are refusals of webhook endpoints.
 func badEndpoints() []badRow {
 	return []badRow{
@@ -128,6 +131,16 @@ func badEndpoints() []badRow {
 		{"a reserved header", "cmd.acme.endpoint.register", `{"url":"https://example.com","environment":"test","events":["*"],"headers":{"Host":"x"}}`, bad, nil},
 		{"a header with a line break", "cmd.acme.endpoint.register", `{"url":"https://example.com","environment":"test","events":["*"],"headers":{"X-A":"a\r\nb"}}`, bad, nil},
 		{"a header of 1 KiB and a byte", "cmd.acme.endpoint.register", `{"url":"https://example.com","environment":"test","events":["*"],"headers":{"X-A":"` + long(1025) + `"}}`, bad, nil},
+		{"filters that are no filters", "cmd.acme.endpoint.register", `{"url":"https://example.com","environment":"test","events":["*"],"filters":"credit.*"}`, bad, nil},
+		{"moving a webhook to link-local metadata", "cmd.acme.endpoint.update", `{"endpoint":"` + noEndpoint + `","url":"https://169.254.169.254/latest"}`, bad, nil},
+		{"moving it to a URL of 2,049 bytes", "cmd.acme.endpoint.update", `{"endpoint":"` + noEndpoint + `","url":"https://example.com/` + long(2029) + `"}`, bad, nil},
+		{"giving it 21 headers", "cmd.acme.endpoint.update", `{"endpoint":"` + noEndpoint + `","headers":` + headers(21) + `}`, bad, nil},
+		{"giving it a reserved header", "cmd.acme.endpoint.update", `{"endpoint":"` + noEndpoint + `","headers":{"Webhook-Id":"x"}}`, bad, nil},
+		{"updating an unknown webhook", "cmd.acme.endpoint.update", `{"endpoint":"` + noEndpoint + `","headers":{"X-A":"x"}}`, events.NotFound, nil},
+		{"rotating the secret of an unknown webhook", "cmd.acme.endpoint.rotate_secret", `{"endpoint":"` + noEndpoint + `"}`, events.NotFound, nil},
+		{"testing an unknown webhook", "cmd.acme.endpoint.test", `{"endpoint":"` + noEndpoint + `"}`, events.NotFound, nil},
+		{"replaying to an unknown webhook", "cmd.acme.endpoint.replay", `{"endpoint":"` + noEndpoint + `","from_position":"0:1"}`, events.NotFound, nil},
+		{"keyledger's own commands", "cmd.acme.endpoint.note_failing", `{"endpoint":"` + noEndpoint + `","since":"2026-03-01T12:00:00Z","percent":50}`, bad, nil},
 	}
 }
 
