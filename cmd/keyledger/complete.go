@@ -23,8 +23,8 @@ const (
 // completer offers what may stand for what was typed so far.
 type completer = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective)
 
-// complete lets the server name the accounts and keys that arguments and flags ask for, in
-// all commands below c. Where there is no server, nothing is offered.
+// complete lets the server name the accounts, keys and endpoints that arguments and flags
+// ask for, in all commands below c. Where there is no server, nothing is offered.
 func (a *app) complete(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		a.complete(sub)
@@ -44,6 +44,11 @@ func (a *app) complete(c *cobra.Command) {
 			return a.keyNames(cmd, strings.Join(args[:min(len(args), 1)], ""), typed)
 		})
 	}
+	if f := c.LocalFlags().Lookup("endpoint"); f != nil {
+		a.completeFlag(c, "endpoint", func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			return a.endpointNames(cmd, strings.Join(args[:min(len(args), 1)], ""), typed)
+		})
+	}
 }
 
 func (a *app) completeFlag(c *cobra.Command, flag string, f completer) {
@@ -61,6 +66,8 @@ func (a *app) argumentsOf(words []string) completer {
 				return a.accountNames(cmd, args, typed)
 			case "KEY":
 				return a.keyNames(cmd, args[0], typed)
+			case "ENDPOINT":
+				return a.endpointNames(cmd, args[0], typed)
 			}
 		}
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -95,6 +102,25 @@ func (a *app) keyNames(cmd *cobra.Command, account, typed string) ([]string, cob
 		err = reply.Decode(&out)
 		for i := range out.Keys {
 			ids = append(ids, out.Keys[i].ID+"\t"+plain(out.Keys[i].Name))
+		}
+		return ids, out.NextCursor, err
+	})
+}
+
+// endpointNames are endpoints of an account whose id begins with what was typed, with their
+// URLs.
+func (a *app) endpointNames(cmd *cobra.Command, account, typed string) ([]string, cobra.ShellCompDirective) {
+	if !ledger.ValidAccount(account) {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.names(cmd, account, "endpoint.list", typed, func(reply *client.Reply) (ids []string, cursor *string, err error) {
+		var out struct {
+			Endpoints  []events.Endpoint `json:"endpoints"`
+			NextCursor *string           `json:"next_cursor"`
+		}
+		err = reply.Decode(&out)
+		for i := range out.Endpoints {
+			ids = append(ids, out.Endpoints[i].ID+"\t"+plain(out.Endpoints[i].URL))
 		}
 		return ids, out.NextCursor, err
 	})

@@ -2,64 +2,25 @@ package main
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyledger/keyledger/events"
-	"github.com/keyledger/keyledger/ledger"
 	"github.com/keyledger/keyledger/ledger/client"
 )
 
 func webhookCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "webhook",
-		Short:   "Register webhook endpoints and see what was delivered",
+		Short:   "Register webhook endpoints, change and test them, and see what was delivered",
 		Example: "  keyledger webhook register acme https://example.com/hooks --events 'credit.*'\n  keyledger webhook deliveries acme",
 	},
-		webhookRegister(a),
+		webhookRegister(a), webhookUpdate(a), webhookRotate(a), webhookTest(a), webhookReplay(a),
 		webhookReason(a, "pause", "Stop deliveries; what an endpoint is owed stays owed", "endpoint.pause"),
 		webhookReason(a, "resume", "Go on with deliveries to a paused or disabled endpoint", "endpoint.resume"),
 		webhookReason(a, "remove", "Remove an endpoint: nothing more is owed to it", "endpoint.remove"),
 		webhookGet(a), webhookList(a), webhookDeliveries(a),
 	)
-}
-
-func webhookRegister(a *app) *cobra.Command {
-	var body ledger.RegisterEndpoint
-	var headers []string
-	c := a.verb(&cobra.Command{
-		Use:   "register ACCOUNT URL",
-		Short: "Register an endpoint and show its signing secret, once",
-		Long: `Register an endpoint and show its signing secret, once. It is owed the account's events
-from now on that match a filter and its environment; events of the whole account go to
-every endpoint. Deliveries follow Standard Webhooks; the body is a CloudEvent.`,
-		Example: `  keyledger webhook register acme https://example.com/hooks --events 'credit.*' --events key.revoked
-  keyledger webhook register acme https://example.com/hooks --environment live --header 'Authorization: Bearer …'`,
-		Args: arguments("ACCOUNT", "URL"),
-	}, func(cmd *cobra.Command, args []string) error {
-		body.URL, body.Headers = args[1], map[string]string{}
-		for _, header := range headers {
-			name, value, ok := strings.Cut(header, ":")
-			if !ok {
-				return usagef("--header must be \"Name: value\"")
-			}
-			body.Headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
-		}
-		return a.command(cmd, args[0], "endpoint.register", body, func(reply *client.Reply) error {
-			var out client.NewEndpoint
-			return a.show(reply, &out, func(t *table) {
-				endpointRows(t, out.Endpoint)
-				t.secret(out.Secret)
-			})
-		})
-	})
-	flags := c.Flags()
-	environmentFlag(c, &body.Environment)
-	flags.StringSliceVar(&body.Events, "events", []string{"*"}, "`FILTER` of events: a type such as credit.debited, credit.* or *; repeatable")
-	flags.StringVar(&body.Description, "description", "", "`TEXT` for people")
-	flags.StringArrayVar(&headers, "header", nil, "`HEADER` to send along, as \"Name: value\"; repeatable")
-	return withID(c)
 }
 
 func webhookReason(a *app, use, short, verb string) *cobra.Command {
@@ -101,9 +62,10 @@ func webhookList(a *app) *cobra.Command {
 				NextCursor *string           `json:"next_cursor"`
 			}
 			return a.show(reply, &out, func(t *table) {
-				t.row("ENDPOINT", "ENVIRONMENT", "STATUS", "EVENTS", "URL")
-				for _, e := range out.Endpoints {
-					t.row(e.ID, e.Environment, e.Status, list(e.Events, "none"), e.URL)
+				t.row("ENDPOINT", "ENVIRONMENT", "STATUS", "EVENTS", "URL", "TERMS")
+				for i := range out.Endpoints {
+					e := &out.Endpoints[i]
+					t.row(e.ID, e.Environment, e.Status, list(e.Events, "none"), e.URL, list(terms(e), "-"))
 				}
 				t.more(out.NextCursor)
 			})
@@ -130,6 +92,7 @@ func webhookDeliveries(a *app) *cobra.Command {
 	})
 	c.Flags().StringVar(&endpoint, "endpoint", "", "only those to this `ENDPOINT`")
 	c.Flags().StringVar(&status, "status", "", "only those delivered, pending or dead")
+	completeWith(c, "status", []string{"delivered", "pending", "dead"})
 	page.add(c)
 	return c
 }
@@ -169,23 +132,4 @@ func (out *deliveries) rows(t *table) {
 		t.notes = append(t.notes, grouped(int64(out.Pending))+" deliveries are pending in all")
 	}
 	t.more(out.NextCursor)
-}
-
-func (a *app) showEndpoint(reply *client.Reply) error {
-	var out struct {
-		Endpoint events.Endpoint `json:"endpoint"`
-	}
-	return a.show(reply, &out, func(t *table) { endpointRows(t, &out.Endpoint) })
-}
-
-func endpointRows(t *table, e *events.Endpoint) {
-	t.row("endpoint", e.ID)
-	t.row("account", e.Account)
-	t.row("environment", e.Environment)
-	t.row("url", e.URL)
-	t.row("events", list(e.Events, "none"))
-	t.row("headers", list(e.Headers, "none"))
-	t.row("status", withReason(e.Status, e.Reason))
-	t.row("description", e.Description)
-	t.row("created", e.CreatedAt)
 }
