@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -43,17 +42,12 @@ func (c *checks) endpointKeys(list []string) {
 }
 
 // contentFilters returns the filters as they are stored, nil for none.
-func (c *checks) contentFilters(v events.JSON) events.JSON {
-	if v == nil || v.Kind() == 'n' {
-		return nil
+func (c *checks) contentFilters(text events.JSON) events.JSON {
+	filters, err := events.ParseFilters(text)
+	if c.err == nil {
+		c.err = err
 	}
-	c.that(v.Kind() == '[', "filters must be an array of CloudEvents Subscriptions filters")
-	c.that(len(v) <= maxContentBytes, "filters has %d bytes, at most %d are allowed", len(v), maxContentBytes)
-	v = slices.Clone(v)
-	if err := v.Compact(); err != nil || string(v) == "[]" {
-		return nil
-	}
-	return v
+	return filters.JSON()
 }
 
 func (c *checks) ordering(s string) {

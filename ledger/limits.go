@@ -24,9 +24,8 @@ const (
 	maxURLBytes         = 2048
 	maxFilters          = 50
 	maxHeaders          = 20
-	maxEndpointKeys     = 50       // that an endpoint is restricted to
-	maxContentBytes     = 16 << 10 // of an endpoint's content filters
-	maxEndpointRate     = 60_000   // attempts a minute
+	maxEndpointKeys     = 50     // that an endpoint is restricted to
+	maxEndpointRate     = 60_000 // attempts a minute
 	minEndpointTimeout  = time.Second
 	maxEndpointTimeout  = 30 * time.Second
 	maxSigningSecrets   = 3 // that sign at a time, the current one included

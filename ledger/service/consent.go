@@ -13,6 +13,14 @@ import (
 // for the command itself, which goes on without an answer where that is allowed.
 const askShare = 0.8
 
+// Receiver is one that is asked for its consent.
+type Receiver struct {
+	Account string
+	URL     string            // with its query
+	Headers map[string]string // custom ones that the command gives, nil for none
+	Rate    int64             // attempts a minute that are wanted, 0 for any number
+}
+
 // asks says whether a receiver has to be asked before the command is decided.
 func (s *Service) asks(cmd ledger.Command) bool {
 	if s.cfg.Consent == nil {
@@ -48,10 +56,14 @@ func (s *Service) consent(ctx context.Context, account string, cmd ledger.Comman
 	switch c := cmd.(type) {
 	case *ledger.RegisterEndpoint:
 		c.RequireConsent = s.cfg.RequireConsent
-		c.Endpoint.Consent, c.Endpoint.AllowedRate = s.cfg.Consent(ctx, account, c.URL)
+		c.Endpoint.Consent, c.Endpoint.AllowedRate = s.cfg.Consent(ctx, Receiver{account, c.URL, c.Headers, c.RatePerMinute})
 	case *ledger.UpdateEndpoint:
+		who := Receiver{Account: account, URL: *c.URL, Headers: c.Headers}
+		if c.RatePerMinute != nil {
+			who.Rate = *c.RatePerMinute
+		}
 		c.RequireConsent = s.cfg.RequireConsent
-		c.Made.Consent, c.Made.AllowedRate = s.cfg.Consent(ctx, account, *c.URL)
+		c.Made.Consent, c.Made.AllowedRate = s.cfg.Consent(ctx, who)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,7 +18,7 @@ import (
 )
 
 // asking is a service without NATS whose receivers answer with a function.
-func asking(t *testing.T, answer func(ctx context.Context, account, url string) (string, int64)) *Service {
+func asking(t *testing.T, answer func(context.Context, Receiver) (string, int64)) *Service {
 	t.Helper()
 	sealer, err := events.NewSealer(make([]byte, 32))
 	if err != nil {
@@ -40,7 +41,7 @@ func (s *Service) commandTo(account, verb, body string) *request {
 }
 
 const (
-	registerBody = `{"url":"https://example.com/h?token=1","environment":"test","events":["*"]}`
+	registerBody = `{"url":"https://example.com/h?token=1","environment":"test","events":["*"],"headers":{"X-A":"b"},"rate_per_minute":60}`
 	moveBody     = `{"endpoint":"` + fuzzedEndpoint + `","url":"https://example.com/b?token=1"}`
 )
 
@@ -48,15 +49,15 @@ const (
 // there is one.
 func TestConsentIsPutIntoTheCommand(t *testing.T) {
 	var asked []string
-	s := asking(t, func(_ context.Context, account, url string) (string, int64) {
-		asked = append(asked, account+" "+url)
+	s := asking(t, func(_ context.Context, who Receiver) (string, int64) {
+		asked = append(asked, fmt.Sprint(who))
 		return events.ConsentConfirmed, 120
 	})
 	for _, c := range []struct {
 		verb, body, asked string
 	}{
-		{"endpoint.register", registerBody, "acme https://example.com/h?token=1"},
-		{"endpoint.update", moveBody, "acme https://example.com/b?token=1"},
+		{"endpoint.register", registerBody, "{acme https://example.com/h?token=1 map[X-A:b] 60}"},
+		{"endpoint.update", moveBody, "{acme https://example.com/b?token=1 map[] 0}"},
 		{"endpoint.update", `{"endpoint":"` + fuzzedEndpoint + `","headers":{"X-A":"b"}}`, ""},
 		{"endpoint.test", `{"endpoint":"` + fuzzedEndpoint + `"}`, ""},
 		{"account.open", `{}`, ""},
@@ -98,7 +99,7 @@ func TestConsentIsPutIntoTheCommand(t *testing.T) {
 func TestAskingHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var now atomic.Int64
-		s := asking(t, func(ctx context.Context, _, _ string) (string, int64) {
+		s := asking(t, func(ctx context.Context, _ Receiver) (string, int64) {
 			now.Add(1)
 			defer now.Add(-1)
 			<-ctx.Done()

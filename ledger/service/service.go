@@ -68,9 +68,9 @@ type Config struct {
 	// headers.
 	CheckEndpoint func(url string, headers map[string]string) error
 	// Consent asks a receiver whether it agrees to deliveries, and how many a minute it takes,
-	// 0 for any number (CloudEvents HTTP 1.1 Web Hooks, §4). It returns before ctx ends or
-	// soon after. Nil: nobody is asked.
-	Consent func(ctx context.Context, account, url string) (consent string, allowedRate int64)
+	// 0 for any number (CloudEvents HTTP 1.1 Web Hooks, §4). It returns when ctx ends, or soon
+	// after. Nil: nobody is asked.
+	Consent func(ctx context.Context, who Receiver) (consent string, allowedRate int64)
 	// RequireConsent refuses receivers that do not agree.
 	RequireConsent bool
 	// Replays tells how many replays to an endpoint have not ended. Nil: they are not counted.
