@@ -24,7 +24,7 @@ func TestGuide(t *testing.T) {
 	serve := "keyledger serve &\nuntil keyledger status >/dev/null 2>&1; do sleep 0.1; done\n"
 	runDocument(t, "GUIDE.md", serve, 40,
 		"permission_denied: this key reads search only", "permission_denied: this key only reads", "available +10500",
-		"available +99900", "a reader cannot do this", "available +500", "acme, live: requests a day", "report +acme.html", "intact +yes", "key.disabled", "revoked")
+		"available +99900", "a reader cannot do this", "available +500", "acme, live: requests a day", "report +acme.html", "public key +whpk_", "intact +yes", "key.disabled", "revoked")
 }
 
 // runDocument runs a document's shell blocks after a prologue. They must have so many
