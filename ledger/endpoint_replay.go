@@ -53,7 +53,7 @@ func ends(to, from events.Position) bool {
 	if to.Index == events.NoIndex {
 		to.Index = math.MaxInt
 	}
-	return cmp.Or(cmp.Compare(to.Sequence, from.Sequence), cmp.Compare(to.Index, max(from.Index, 0))) < 0
+	return cmp.Or(cmp.Compare(to.Sequence, from.Sequence), cmp.Compare(to.Index, from.Index)) < 0
 }
 
 // Decide implements Command.

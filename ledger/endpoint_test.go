@@ -122,3 +122,13 @@ func TestNoteFailingIsValidated(t *testing.T) {
 		}
 	}
 }
+
+// An endpoint of before there was an order has none: to say so changes nothing.
+func TestUpdateOfAnEndpointWithoutAnOrder(t *testing.T) {
+	h := newHooked(t)
+	h.st.account("acme").endpoints()[h.id].Ordering = ""
+	list, text := step{"endpoint.update", "acme", `{"endpoint":"` + h.id + `","ordering":"none"}`, 50}.decide(t, h.st)
+	if len(list) != 0 {
+		t.Errorf("ordering none: %s", text)
+	}
+}
