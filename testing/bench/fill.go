@@ -36,6 +36,9 @@ const (
 	storeAccount = "KEYLEDGER_STORE"
 )
 
+// fillSealKey seals what endpoints hold that are made here; "bench dispatcher" opens it.
+var fillSealKey [32]byte
+
 // openedStore is a keyledger's streams, without a keyledger.
 type openedStore struct {
 	server *natsserver.Server
@@ -126,8 +129,11 @@ func runOpen(ctx context.Context, args []string) error {
 func runFill(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bench fill", flag.ContinueOnError)
 	dir := flags.String("dir", "", "data `DIR`")
+	prefix := flags.String("prefix", "bench", "what accounts' names begin with")
 	accounts := flags.Int("accounts", 0, "how many accounts there are")
 	debits := flags.Int("debits", 0, "how many debits to make in them; 0 makes the accounts")
+	endpoints := flags.Int("endpoints", 0, "with the accounts: how many webhook endpoints each gets, sealed with fillSealKey")
+	url := flags.String("url", "", "`URL` of the endpoints")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -151,7 +157,10 @@ func runFill(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	f := &filler{writer: w, room: make(chan struct{}, fillWaiting)}
-	names := load.AccountNames("bench", *accounts)
+	if f.sealer, err = events.NewSealer(fillSealKey[:]); err != nil {
+		return err
+	}
+	names := load.AccountNames(*prefix, *accounts)
 	for i := range *debits {
 		f.submit(names[i%len(names)], "credit.debit", &ledger.DebitCredit{Environment: events.Test, Asset: "credits", Amount: 1}, true)
 	}
@@ -160,6 +169,9 @@ func runFill(ctx context.Context, args []string) (err error) {
 			break
 		}
 		f.account(name)
+		for range *endpoints {
+			f.endpoint(name, *url)
+		}
 	}
 	return f.finish()
 }
@@ -170,6 +182,14 @@ type debits struct{ accounts, count int }
 // makeLog lets keyledger make a data directory and fills its log with accounts, and with
 // debits in them.
 func makeLog(ctx context.Context, program, dir string, accounts int, more ...debits) error {
+	if err := makeAccounts(ctx, program, dir, accounts); err != nil {
+		return err
+	}
+	return makeDebits(ctx, dir, more...)
+}
+
+// makeAccounts is makeLog's first half; flags are more of "bench fill".
+func makeAccounts(ctx context.Context, program, dir string, accounts int, flags ...string) error {
 	p, err := startKeyledger(ctx, nil, program, dir)
 	if err != nil {
 		return err
@@ -177,9 +197,12 @@ func makeLog(ctx context.Context, program, dir string, accounts int, more ...deb
 	if err := p.stop(); err != nil {
 		return err
 	}
-	if _, err := runSelf(ctx, dir, "fill", "-accounts", strconv.Itoa(accounts)); err != nil {
-		return err
-	}
+	_, err = runSelf(ctx, dir, "fill", append([]string{"-accounts", strconv.Itoa(accounts)}, flags...)...)
+	return err
+}
+
+// makeDebits is its second.
+func makeDebits(ctx context.Context, dir string, more ...debits) error {
 	for _, d := range more {
 		if d.count == 0 {
 			continue // it would make the accounts
@@ -194,6 +217,7 @@ func makeLog(ctx context.Context, program, dir string, accounts int, more ...deb
 // filler hands commands to a writer.
 type filler struct {
 	writer *writer.Writer
+	sealer *events.Sealer
 	room   chan struct{} // has one token for each command that waits
 	failed atomic.Pointer[error]
 }
@@ -208,6 +232,15 @@ func (f *filler) account(name string) {
 	secret := ledger.NewSecret(events.Test, name, key.KeyID, random)
 	key.Hash, key.Prefix = sha256.Sum256([]byte(secret)), ledger.SecretPrefix(secret)
 	f.submit(name, "key.create", key, false)
+}
+
+// endpoint registers one for all of an account's debits.
+func (f *filler) endpoint(account, url string) {
+	e := &events.Endpoint{ID: ledger.EndpointIDPrefix + ulid.Make().String(), URL: url, Headers: []string{}}
+	var secret [32]byte
+	rand.Read(secret[:])
+	e.SealedSecret = f.sealer.Seal(account, e.ID, "secret", secret[:])
+	f.submit(account, "endpoint.register", &ledger.RegisterEndpoint{URL: url, Environment: events.Test, Events: []string{"credit.*"}, Endpoint: e}, false)
 }
 
 // submit hands a command in when there is room.

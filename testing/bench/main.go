@@ -11,7 +11,8 @@
 //
 // "bench peers" measures the same debit in PostgreSQL and Redis, "bench scale" a ledger
 // with many accounts, "bench live" debits with everything on and how soon they are visible,
-// "bench rebuild" how fast what is derived is made again from the log.
+// "bench rebuild" how fast what is derived is made again from the log, "bench past" queries
+// about the past, "bench hooks" webhooks.
 package main
 
 import (
@@ -33,16 +34,21 @@ var verbs = map[string]func(context.Context, []string) error{
 	"live":    benchLive,
 	"rebuild": benchRebuild,
 	"past":    benchPast,
+	"hooks":   benchHooks,
 
-	"echo":   serveEcho,
-	"sink":   serveSink,
-	"noloop": serveNoLog,
-	"fsync":  runFsync,
-	"fill":   runFill,
-	"open":   runOpen,
-	"replay": runReplay,
-	"views":  runViews,
-	"feed":   runFeed,
+	"echo":       serveEcho,
+	"sink":       serveSink,
+	"noloop":     serveNoLog,
+	"receivers":  serveReceivers,
+	"profiled":   serveProfiled,
+	"poster":     runPoster,
+	"dispatcher": runDispatcher,
+	"fsync":      runFsync,
+	"fill":       runFill,
+	"open":       runOpen,
+	"replay":     runReplay,
+	"views":      runViews,
+	"feed":       runFeed,
 }
 
 func main() {

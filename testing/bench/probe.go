@@ -217,6 +217,13 @@ type status struct {
 		LagEvents uint64 `json:"lag_events"`
 		Failure   string `json:"failure"`
 	} `json:"projections"`
+	Webhooks struct {
+		Pending     uint64 `json:"pending"`
+		Behind      int    `json:"behind"`
+		Delivered   uint64 `json:"delivered"`
+		Failed      uint64 `json:"failed"`
+		RecordsLost uint64 `json:"records_lost"`
+	} `json:"webhooks"`
 }
 
 func askStatus(conn *nats.Conn) (*status, error) {

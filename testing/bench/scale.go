@@ -361,8 +361,11 @@ func (p *process) savedViews() (saved savedViews, err error) {
 var residentLine = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB`)
 
 // residentBytes is the process's memory, 0 where the system does not tell.
-func (p *process) residentBytes() (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+func (p *process) residentBytes() (int64, error) { return residentOf(strconv.Itoa(p.cmd.Process.Pid)) }
+
+// residentOf is that of any process, by its id or "self".
+func residentOf(process string) (int64, error) {
+	text, err := os.ReadFile("/proc/" + process + "/status")
 	if err != nil {
 		return 0, nil
 	}
