@@ -6,7 +6,7 @@ BENCH  ?=     # of a benchmark: make bench BENCH='-in-flight 256 -workloads debi
 ROUNDS ?= 100 # how often each fault happens in make faults
 FUZZ   ?= 30s # how long each fuzz target runs in make fuzz
 
-.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race report-browser bench bench-peers bench-scale bench-rebuild bench-live bench-past faults fuzz mutants clean
+.PHONY: help run demo build test check format vet staticcheck vulnerabilities tidy race report-browser bench bench-peers bench-scale bench-rebuild bench-live bench-past bench-hooks faults fuzz mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | \
@@ -73,6 +73,9 @@ bench-live: ## debits with everything on, and how soon they are visible
 
 bench-past: ## queries about now and about the past of a long log
 	$(GO) run ./testing/bench past $(BENCH)
+
+bench-hooks: ## webhooks: speed, latency, isolation, backlog, many endpoints, catch-up
+	$(GO) run ./testing/bench hooks $(BENCH)
 
 faults: ## fault tests, ROUNDS times each, then make fuzz
 	KEYLEDGER_FAULTS_ROUNDS=$(strip $(ROUNDS)) $(GO) test ./testing/faults -run . -count 1 -timeout 2h -v

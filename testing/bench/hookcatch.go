@@ -138,6 +138,8 @@ func (c *hooksConfig) catchUpOnce(ctx context.Context, h *hooked, recovering *ho
 		done.Store(true)
 		return errors.Join(err, <-paced)
 	}
+	profiled := make(chan error, 1)
+	go func() { profiled <- c.saveProfile(ctx, h.ledger, c.measure) }()
 	err = h.ledger.within(ctx, catchUpMost, func() error {
 		now, err := recovering.all(ctx)
 		if err == nil && now-before < int64(c.owed) {
@@ -147,7 +149,7 @@ func (c *hooksConfig) catchUpOnce(ctx context.Context, h *hooked, recovering *ho
 	})
 	took := time.Since(begin)
 	done.Store(true)
-	if err := errors.Join(err, <-paced); err != nil {
+	if err := errors.Join(err, <-paced, <-profiled); err != nil {
 		return err
 	}
 	got, err := h.sink.took(ctx)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,15 +31,15 @@ import (
 const (
 	// deadEndpoints are the dead ones that a backlog is owed to, one an account.
 	deadEndpoints = 100
-	// quietFor is how long a dispatcher has made no attempt when it counts as idle: longer
-	// than it waits before the second. quietMost bounds that.
-	quietFor, quietMost = 7 * time.Second, 2 * time.Minute
+	// quietMost is how long is waited for a dispatcher to make no attempts.
+	quietMost = 2 * time.Minute
 	// endpointBytesAim is what one endpoint may cost.
 	endpointBytesAim = 2048
 )
 
 // idled is what "bench dispatcher" prints: a dispatcher that has nothing to do any more.
 type idled struct {
+	Owed        int     `json:"owed,omitempty"`
 	Events      uint64  `json:"events"` // in the log
 	Lanes       int     `json:"endpoints"`
 	Pending     uint64  `json:"pending"`
@@ -49,6 +51,7 @@ type idled struct {
 	CPUPercent  float64 `json:"idle_cpu_percent"`
 	Consumers   int     `json:"consumers"`
 	Attempts    uint64  `json:"attempts"`
+	Meanwhile   uint64  `json:"attempts_while_idle"`
 }
 
 // runDispatcher runs the real dispatcher alone on a log that "bench fill" made, from the
@@ -58,6 +61,7 @@ func runDispatcher(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bench dispatcher", flag.ContinueOnError)
 	dir := flags.String("dir", "", "data `DIR`")
 	idle := flags.Duration("idle", time.Second, "how long idle processor time is measured")
+	quiet := flags.Duration("quiet", time.Second, "how long no attempt is made before that")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -91,7 +95,7 @@ func runDispatcher(ctx context.Context, args []string) (err error) {
 	err = d.Wait(ctx, end.Sequence)
 	out.StartSecond = time.Since(begin).Seconds()
 	if err == nil {
-		err = out.measure(ctx, s, d, *idle, before)
+		err = out.measure(ctx, s, d, *quiet, *idle, before)
 	}
 	stop()
 	return errors.Join(<-stopped, err, json.NewEncoder(os.Stdout).Encode(out))
@@ -135,10 +139,11 @@ func newDispatcher(s *openedStore, tail *store.Tail, dir string) (*webhooks.Disp
 }
 
 // measure waits until a dispatcher is idle and measures it.
-func (o *idled) measure(ctx context.Context, s *openedStore, d *webhooks.Dispatcher, idle time.Duration, before int64) error {
-	if err := awaitQuiet(ctx, d); err != nil {
+func (o *idled) measure(ctx context.Context, s *openedStore, d *webhooks.Dispatcher, quiet, idle time.Duration, before int64) error {
+	if err := awaitQuiet(ctx, d, quiet); err != nil {
 		return err
 	}
+	o.Attempts = attemptsOf(d)
 	from, begin := processorTime(), time.Now()
 	timer := time.NewTimer(idle)
 	defer timer.Stop()
@@ -148,40 +153,42 @@ func (o *idled) measure(ctx context.Context, s *openedStore, d *webhooks.Dispatc
 		return ctx.Err()
 	}
 	o.CPUPercent = 100 * (processorTime() - from).Seconds() / time.Since(begin).Seconds()
+	o.Meanwhile = attemptsOf(d) - o.Attempts
 	o.HeapBytes = heapBytes() - before
+	debug.FreeOSMemory() // so that what only its start took is not resident
 	var err error
 	if o.RSSBytes, err = residentOf("self"); err != nil {
 		return err
 	}
 	stats := d.Stats()
-	o.Lanes, o.Pending, o.OpenRetries, o.Behind, o.Attempts = stats.Lanes, stats.Pending, stats.OpenRetries, stats.Behind, stats.Delivered+stats.Failed
+	o.Lanes, o.Pending, o.OpenRetries, o.Behind = stats.Lanes, stats.Pending, stats.OpenRetries, stats.Behind
 	for info := range s.js.ListStreams(ctx).Info() {
 		o.Consumers += info.State.Consumers
 	}
 	return nil
 }
 
-// awaitQuiet returns once a dispatcher has made no attempt for a while.
-func awaitQuiet(ctx context.Context, d *webhooks.Dispatcher) error {
+// attemptsOf is how many attempts a dispatcher has made.
+func attemptsOf(d *webhooks.Dispatcher) uint64 {
+	stats := d.Stats()
+	return stats.Delivered + stats.Failed
+}
+
+// awaitQuiet returns once a dispatcher has made no attempt for a while, or after
+// quietMost: how many it then makes is told.
+func awaitQuiet(ctx context.Context, d *webhooks.Dispatcher, quiet time.Duration) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	begin := time.Now()
-	since, attempts := begin, uint64(0)
-	for {
-		stats := d.Stats()
-		now := time.Now()
-		made := stats.Delivered + stats.Failed + stats.Dead
-		if made != attempts || stats.InFlight > 0 {
-			since, attempts = now, made
-		}
-		switch {
-		case made == 0 && stats.Pending == 0, now.Sub(since) >= quietFor:
-			return nil
-		case now.Sub(begin) > quietMost:
-			return fmt.Errorf("the dispatcher still makes attempts after %s: %+v", quietMost, stats)
-		}
+	for since, attempts := begin, uint64(0); ; {
 		select {
-		case <-tick.C:
+		case now := <-tick.C:
+			if made := attemptsOf(d); made != attempts || d.Stats().InFlight > 0 {
+				since, attempts = now, made
+			}
+			if now.Sub(since) >= quiet || now.Sub(begin) >= quietMost {
+				return nil
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -203,7 +210,7 @@ type backlog struct {
 	Levels    []*idled `json:"levels"`
 	Heap      float64  `json:"heap_most_to_least"`
 	RSS       float64  `json:"rss_most_to_least"`
-	CPU       float64  `json:"idle_cpu_most_to_least"`
+	CPU       float64  `json:"idle_cpu_most_less_least"` // in percent of a core: of a ratio noise would decide
 }
 
 // owedBacklog measures a dispatcher with more and more owed to endpoints that are dead. All
@@ -234,10 +241,13 @@ func (c *hooksConfig) owedBacklog(ctx context.Context, dir string, r *hooksRepor
 	}
 	for i := range runs {
 		o.Levels = append(o.Levels, medianIdle(runs[i]))
+		o.Levels[i].Owed = c.backlog[i]
 	}
 	o.Heap = mostToLeast(o.Levels, func(l *idled) float64 { return float64(l.HeapBytes) })
 	o.RSS = mostToLeast(o.Levels, func(l *idled) float64 { return float64(l.RSSBytes) })
-	o.CPU = mostToLeast(o.Levels, func(l *idled) float64 { return l.CPUPercent })
+	least := slices.MinFunc(o.Levels, func(a, b *idled) int { return cmp.Compare(a.CPUPercent, b.CPUPercent) })
+	most := slices.MaxFunc(o.Levels, func(a, b *idled) int { return cmp.Compare(a.CPUPercent, b.CPUPercent) })
+	o.CPU = most.CPUPercent - least.CPUPercent
 	r.Backlog = o
 	return nil
 }
@@ -274,7 +284,7 @@ func deadURL() (string, error) {
 
 // idleOnce runs the dispatcher alone.
 func (c *hooksConfig) idleOnce(ctx context.Context, dir string) (*idled, error) {
-	out, err := runSelf(ctx, dir, "dispatcher", "-idle", c.idle.String())
+	out, err := runSelf(ctx, dir, "dispatcher", "-idle", c.idle.String(), "-quiet", c.quiet.String())
 	if err != nil {
 		return nil, err
 	}
@@ -311,19 +321,19 @@ func mostToLeast(levels []*idled, of func(*idled) float64) float64 {
 const barWidth = 30
 
 func (o *backlog) print(w io.Writer) error {
-	table := newTable(w, "owed", "pending", "heap of the dispatcher", "resident, with JetStream", "idle processor", "start", "attempts", "heap")
+	table := newTable(w, "owed", "pending", "heap of the dispatcher", "resident, with JetStream", "idle processor", "start", "attempts, then idle", "heap")
 	most := int64(1)
 	for _, l := range o.Levels {
 		most = max(most, l.HeapBytes)
 	}
-	for i, l := range o.Levels {
+	for _, l := range o.Levels {
 		bar := strings.Repeat("▇", int(max(l.HeapBytes, 0)*barWidth/most))
-		table.row(i+1, l.Pending, megabytes(l.HeapBytes), megabytes(l.RSSBytes), fmt.Sprintf("%.2f %%", l.CPUPercent),
-			fmt.Sprintf("%.2f s", l.StartSecond), l.Attempts, bar)
+		table.row(l.Owed, l.Pending, megabytes(l.HeapBytes), megabytes(l.RSSBytes), fmt.Sprintf("%.2f %%", l.CPUPercent),
+			fmt.Sprintf("%.2f s", l.StartSecond), fmt.Sprintf("%d, %d", l.Attempts, l.Meanwhile), bar)
 	}
 	return errors.Join(table.flush(), note(w,
-		fmt.Sprintf("most to least: heap %.2f, resident %.2f, idle processor %.2f (aim ≤ %.1f); %d dead endpoints, logs of %d events alike",
-			o.Heap, o.RSS, o.CPU, hookFactor, o.Endpoints, o.Levels[0].Events)))
+		fmt.Sprintf("most to least: heap %.2f, resident %.2f (aim ≤ %.1f); idle processor differs by %.2f %% of a core; %d dead endpoints, logs of about %d events alike",
+			o.Heap, o.RSS, hookFactor, o.CPU, o.Endpoints, o.Levels[0].Events)))
 }
 
 func megabytes(bytes int64) string { return fmt.Sprintf("%.1f MB", float64(bytes)/1e6) }

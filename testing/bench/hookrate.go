@@ -68,7 +68,7 @@ func (c *hooksConfig) throughputOnce(ctx context.Context, h *hooked, t *throughp
 		return err
 	}
 	profiled := make(chan error, 1)
-	go func() { profiled <- c.saveProfile(ctx, h.ledger) }()
+	go func() { profiled <- c.saveProfile(ctx, h.ledger, c.warmUp+c.measure) }()
 	if err := errors.Join(h.saturate(ctx, w.To), <-profiled); err != nil {
 		return err
 	}
@@ -107,8 +107,8 @@ func (c *hooksConfig) throughputOnce(ctx context.Context, h *hooked, t *throughp
 	return nil
 }
 
-// saveProfile saves a profile of the measured time, if one is asked for.
-func (c *hooksConfig) saveProfile(ctx context.Context, p *process) error {
+// saveProfile saves a profile of so long, if one is asked for.
+func (c *hooksConfig) saveProfile(ctx context.Context, p *process, over time.Duration) error {
 	if c.profile == "" {
 		return nil
 	}
@@ -116,7 +116,7 @@ func (c *hooksConfig) saveProfile(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", url, max((c.warmUp+c.measure).Seconds(), 1)), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", url, max(over.Seconds(), 1)), nil)
 	if err != nil {
 		return err
 	}

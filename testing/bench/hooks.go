@@ -26,7 +26,7 @@ type hooksConfig struct {
 	many            int     // endpoints of which some hang
 	hang            []int   // in percent of those
 	backlog         []int   // events owed to dead endpoints
-	idle            time.Duration
+	quiet, idle     time.Duration
 	registered      int // endpoints that only are there
 	owed, others    int // events of the endpoint that recovers, and of others
 	profile         string
@@ -77,11 +77,12 @@ func parseHooks(args []string) (*hooksConfig, error) {
 	flags.IntVar(&c.many, "many", 1000, "isolation: endpoints")
 	hang := flags.String("hang", "0,1,10,50", "isolation: percent of them that hang, a `LIST` that begins with 0")
 	backlog := flags.String("backlog", "10000,100000,1000000", "backlog: events owed to dead endpoints, a `LIST`")
-	flags.DurationVar(&c.idle, "idle", 5*time.Second, "backlog: how long idle processor time is measured")
+	flags.DurationVar(&c.quiet, "quiet", 7*time.Second, "backlog: how long no attempt is made before idle time is measured; more than the 5 s before the second attempt")
+	flags.DurationVar(&c.idle, "idle", 10*time.Second, "backlog: how long idle processor time is measured")
 	flags.IntVar(&c.registered, "registered", 100_000, "endpoints: how many")
 	flags.IntVar(&c.owed, "owed", 100_000, "catchup: events owed to the endpoint that recovers")
 	flags.IntVar(&c.others, "others", 10_000_000, "catchup: events of other accounts among them")
-	flags.StringVar(&c.profile, "profile", "", "throughput: `FILE` for a processor profile of the server, which then is run in this program")
+	flags.StringVar(&c.profile, "profile", "", "throughput, catchup: `FILE` for a processor profile of the last round, of a server that is then run in this program")
 	flags.BoolVar(&c.json, "json", false, "print JSON")
 	only := flags.String("only", hookPartNames(), "what is measured, a `LIST`")
 	if err := flags.Parse(args); err != nil {
@@ -121,8 +122,8 @@ func (c *hooksConfig) check(flags *flag.FlagSet) error {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case c.rounds < 1 || c.rounds > maxRounds:
 		return fmt.Errorf("-rounds must be from 1 to %d", maxRounds)
-	case c.measure <= 0 || c.measure > maxRun || c.warmUp < 0 || c.warmUp > maxRun || c.idle <= 0 || c.idle > maxRun:
-		return fmt.Errorf("-duration, -idle and -warm-up must be positive, at most %s", maxRun)
+	case c.measure <= 0 || c.measure > maxRun || c.warmUp < 0 || c.warmUp > maxRun || c.idle <= 0 || c.idle > maxRun || c.quiet <= 0 || c.quiet > maxRun:
+		return fmt.Errorf("-duration, -quiet, -idle and -warm-up must be positive, at most %s", maxRun)
 	case c.fan < 1 || c.fan > maxFan || c.rate <= 0 || c.rate > maxHookRate:
 		return fmt.Errorf("-fan-out must be from 1 to %d, -rate positive, at most %d", maxFan, maxHookRate)
 	case c.many < 2 || c.many > maxReceivers || c.hang[0] != 0:
