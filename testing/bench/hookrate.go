@@ -292,7 +292,7 @@ func (d *hookDelays) print(w io.Writer) error {
 	table.row("commit to first byte", milliseconds(d.CommitP50), milliseconds(d.CommitP99), "≤ 3 ms, ≤ 25 ms")
 	table.row("when the command was due to first byte", milliseconds(d.DueP50), milliseconds(d.DueP99), "")
 	table.row("when the command was due to its answer", milliseconds(d.AnswerP50), milliseconds(d.AnswerP99), "")
-	return errors.Join(table.flush(), note(w, fmt.Sprintf("%d deliveries; a commit's time is cut to the millisecond, so its latency is up to 1 ms too long", d.Timed)))
+	return errors.Join(table.flush(), note(w, fmt.Sprintf("%d deliveries; a commit's time is that of its first command, before the fsync, cut to the millisecond", d.Timed)))
 }
 
 // note is a sentence below a table.
