@@ -32,7 +32,7 @@ type catchUp struct {
 	Meanwhile  float64   `json:"others_p99_meanwhile_us"`
 	TailRatio  float64   `json:"p99_ratio"`
 	FillSecond float64   `json:"fill_seconds"`
-	FeedSecond float64   `json:"feed_seconds"`       // until it had followed
+	FeedSecond float64   `json:"feed_seconds"`        // until it had followed
 	FeedFirst  uint64    `json:"feed_first_sequence"` // more than 1: what is before is read from the log
 
 	quiet, meanwhile []float64

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -105,31 +104,6 @@ func (c *hooksConfig) throughputOnce(ctx context.Context, h *hooked, t *throughp
 	}
 	t.Bares = append(t.Bares, float64(took.Watched)/c.measure.Seconds())
 	return nil
-}
-
-// saveProfile saves a profile of so long, if one is asked for.
-func (c *hooksConfig) saveProfile(ctx context.Context, p *process, over time.Duration) error {
-	if c.profile == "" {
-		return nil
-	}
-	url, err := os.ReadFile(p.log[:len(p.log)-len(".log")] + ".pprof")
-	if err != nil {
-		return err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", url, max(over.Seconds(), 1)), nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	profile, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(c.profile, profile, 0o600)
 }
 
 // runPoster posts what receivers got to them again, as fast as Go's own client does with

@@ -82,7 +82,7 @@ func parseHooks(args []string) (*hooksConfig, error) {
 	flags.IntVar(&c.registered, "registered", 100_000, "endpoints: how many")
 	flags.IntVar(&c.owed, "owed", 100_000, "catchup: events owed to the endpoint that recovers")
 	flags.IntVar(&c.others, "others", 10_000_000, "catchup: events of other accounts among them")
-	flags.StringVar(&c.profile, "profile", "", "throughput, catchup: `FILE` for a processor profile of the last round, of a server that is then run in this program")
+	flags.StringVar(&c.profile, "profile", "", "throughput, catchup: `FILE` for a processor profile of the last round, of a keyledger built with net/http/pprof, whatever -keyledger says")
 	flags.BoolVar(&c.json, "json", false, "print JSON")
 	only := flags.String("only", hookPartNames(), "what is measured, a `LIST`")
 	if err := flags.Parse(args); err != nil {
@@ -148,6 +148,11 @@ func benchHooks(ctx context.Context, args []string) error {
 		if r.FsyncMicros, err = measureFsync(dir); err != nil {
 			return err
 		}
+		if c.profile != "" {
+			if c.program, err = buildProfiled(ctx, dir); err != nil {
+				return err
+			}
+		}
 		var failed []error
 		for _, part := range hookParts {
 			if !slices.Contains(c.only, part.name) {
@@ -187,11 +192,7 @@ func (c *hooksConfig) startHooked(ctx context.Context, dir string, count, fan in
 	if h.sink, err = startReceivers(ctx, dir, count); err != nil {
 		return nil, err
 	}
-	if c.profile != "" {
-		h.ledger, err = startSelf(ctx, "profiled", dir+"/ledger", serveTuning())
-	} else {
-		h.ledger, err = startKeyledger(ctx, nil, c.program, dir+"/ledger", webhookFlags...)
-	}
+	h.ledger, err = startKeyledger(ctx, c.shim(dir+"/ledger"), c.program, dir+"/ledger", webhookFlags...)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,11 @@ func TestHooksRates(t *testing.T) {
 	c, dir := smallHooks(t)
 	r := &hooksReport{}
 	c.profile = filepath.Join(dir, "profile")
+	plain, err := buildProfiled(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.program, plain = plain, c.program
 	if err := c.throughput(t.Context(), dir, r); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +45,7 @@ func TestHooksRates(t *testing.T) {
 	if info, err := os.Stat(c.profile); err != nil || info.Size() == 0 {
 		t.Errorf("no profile: %v", err)
 	}
-	c.profile = ""
+	c.profile, c.program = "", plain
 	if err := c.latency(t.Context(), dir, r); err != nil {
 		t.Fatal(err)
 	}

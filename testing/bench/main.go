@@ -40,7 +40,6 @@ var verbs = map[string]func(context.Context, []string) error{
 	"sink":       serveSink,
 	"noloop":     serveNoLog,
 	"receivers":  serveReceivers,
-	"profiled":   serveProfiled,
 	"poster":     runPoster,
 	"dispatcher": runDispatcher,
 	"fsync":      runFsync,
