@@ -163,7 +163,9 @@ func (o *idled) measure(ctx context.Context, s *openedStore, d *webhooks.Dispatc
 	stats := d.Stats()
 	o.Lanes, o.Pending, o.OpenRetries, o.Behind = stats.Lanes, stats.Pending, stats.OpenRetries, stats.Behind
 	for info := range s.js.ListStreams(ctx).Info() {
-		o.Consumers += info.State.Consumers
+		if info.Config.Name != store.StreamLog(0) { // whoever reads the log has one for a moment
+			o.Consumers += info.State.Consumers
+		}
 	}
 	return nil
 }
@@ -371,7 +373,7 @@ func (o *endpoints) print(w io.Writer) error {
 	table := newTable(w, "what", "figure", "aim")
 	table.row("endpoints", o.Lanes, "")
 	table.row("heap of the dispatcher, each", fmt.Sprintf("%.0f bytes", o.BytesEach), fmt.Sprintf("≤ %d", endpointBytesAim))
-	table.row("consumers", o.Consumers, "0")
+	table.row("consumers, beside the log's reader", o.Consumers, "0")
 	table.row("start, on the log alone", fmt.Sprintf("%.2f s", o.StartSecond), "")
 	table.row("idle processor", fmt.Sprintf("%.2f %%", o.CPUPercent), "")
 	return table.flush()
