@@ -40,7 +40,7 @@ const (
 )
 
 // ErrRequest is wrapped by Client.Do's errors about a request that no customer
-// can have caused: a missing secret, an id that cannot be signed.
+// can have caused: a missing key, an id that cannot be signed.
 var ErrRequest = errors.New("bad attempt request")
 
 // ClientConfig is how a Client is made.
@@ -51,8 +51,8 @@ type ClientConfig struct {
 	Version string
 	// AllowHTTP lets plain http URLs pass.
 	AllowHTTP bool
-	// Timeout of one attempt, over everything; 0 stands for DefaultTimeout, at most
-	// MaxTimeout.
+	// Timeout of one attempt that has no other, over everything; 0 stands for
+	// DefaultTimeout, at most MaxTimeout.
 	Timeout time.Duration
 	// RootCAs verify the receivers' certificates; nil stands for the system's.
 	RootCAs *x509.CertPool
@@ -91,9 +91,9 @@ func NewClient(config ClientConfig) (*Client, error) {
 		return nil, fmt.Errorf("make client: timeout %s, want up to %s", config.Timeout, MaxTimeout)
 	}
 	// A connection made when its transport is new may be taken for the last time just
-	// before the transport is replaced, is then busy for up to the timeout, and, if an
+	// before the transport is replaced, is then busy for up to the longest timeout, and, if an
 	// attempt raced with the replacement, idle for up to maxIdle.
-	lifetime := MaxConnectionAge - config.Timeout - maxIdle
+	lifetime := MaxConnectionAge - MaxTimeout - maxIdle
 	return &Client{config: config, lifetime: lifetime, age: MaxConnectionAge, clock: time.Now}, nil
 }
 
@@ -113,8 +113,9 @@ type Request struct {
 	Body    []byte            // the CloudEvent in JSON, the same bytes at every try
 	ID      string            // the event's id: 1 to 128 letters, digits, '-' and '_'
 	Headers map[string]string // custom headers, see CheckHeaders
-	Secrets [][]byte          // signing keys, newest first, at least one
+	Keys    []SigningKey      // newest first, at least one
 	Now     time.Time         // time of the attempt, as it is signed
+	Timeout time.Duration     // of this attempt, over everything, up to MaxTimeout; 0: the client's
 }
 
 // Result is what came of an attempt.
@@ -139,7 +140,7 @@ type Result struct {
 }
 
 // Do makes one attempt: it signs and sends the request and reads the answer,
-// within the client's timeout. What the endpoint does, or is refused for, is in
+// within the request's timeout. What the endpoint does, or is refused for, is in
 // the Result. An error means that the attempt does not count, and there is no
 // Result: ctx ended first (the error wraps ctx's), or the request was wrong in
 // itself (ErrRequest).
@@ -155,12 +156,10 @@ func (c *Client) Do(ctx context.Context, r Request) (Result, error) {
 	if refused != nil {
 		return line.failed(PhaseGuard, refused.Error()), nil
 	}
-	within, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	within, cancel := c.within(ctx, r.Timeout)
 	defer cancel()
-	request = request.WithContext(httptrace.WithClientTrace(within, line.trace()))
-
 	// RoundTrip and not http.Client: it follows no redirect, whatever its Location.
-	response, err := c.transport().RoundTrip(request)
+	response, err := c.transport().RoundTrip(request.WithContext(httptrace.WithClientTrace(within, line.trace())))
 	if err != nil {
 		if ctx.Err() != nil {
 			return Result{}, fmt.Errorf("cut off attempt: %w", context.Cause(ctx))
@@ -176,6 +175,19 @@ func (c *Client) Do(ctx context.Context, r Request) (Result, error) {
 	return line.answered(r, response, head, err), nil
 }
 
+// timeoutKey is the key of a context's value that is the timeout of its attempt. The
+// transport lets a dial go on when the attempt that asked for it has ended, with a context
+// that has kept its values alone.
+type timeoutKey struct{}
+
+// within gives an attempt its time; 0 stands for the client's.
+func (c *Client) within(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout == 0 {
+		timeout = c.config.Timeout
+	}
+	return context.WithTimeout(context.WithValue(ctx, timeoutKey{}, timeout), timeout)
+}
+
 // check finds what the caller did wrong.
 func (r Request) check() error {
 	if r.ID == "" || len(r.ID) > maxIDBytes {
@@ -187,13 +199,16 @@ func (r Request) check() error {
 			return fmt.Errorf("%w: id has more than letters, digits, - and _", ErrRequest)
 		}
 	}
-	if len(r.Secrets) == 0 {
-		return fmt.Errorf("%w: no signing secret", ErrRequest)
+	if len(r.Keys) == 0 {
+		return fmt.Errorf("%w: no signing key", ErrRequest)
 	}
-	for _, secret := range r.Secrets {
-		if len(secret) == 0 {
-			return fmt.Errorf("%w: empty signing secret", ErrRequest)
+	for _, key := range r.Keys {
+		if err := key.check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrRequest, err)
 		}
+	}
+	if r.Timeout < 0 || r.Timeout > MaxTimeout {
+		return fmt.Errorf("%w: timeout %s, want up to %s", ErrRequest, r.Timeout, MaxTimeout)
 	}
 	return nil
 }
@@ -219,7 +234,7 @@ func (c *Client) build(r Request) (*http.Request, error) {
 	request.Header.Set("User-Agent", "keyledger/"+c.config.Version)
 	request.Header.Set(headerID, r.ID)
 	request.Header.Set(headerTimestamp, strconv.FormatInt(r.Now.Unix(), 10))
-	request.Header.Set(headerSignature, Sign(r.ID, r.Now, r.Body, r.Secrets...))
+	request.Header.Set(headerSignature, Sign(r.ID, r.Now, r.Body, r.Keys...))
 	return request, nil
 }
 
@@ -245,7 +260,7 @@ func (c *Client) newTransport() *http.Transport {
 		Proxy:                  nil,
 		DialContext:            c.dial,
 		TLSClientConfig:        &tls.Config{RootCAs: c.config.RootCAs, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    c.config.Timeout,
+		TLSHandshakeTimeout:    MaxTimeout, // an attempt's own ends it sooner
 		DisableCompression:     true,
 		MaxIdleConns:           maxIdleConns,
 		MaxIdleConnsPerHost:    maxIdleConnsHost,
@@ -255,11 +270,14 @@ func (c *Client) newTransport() *http.Transport {
 	}
 }
 
-// dial goes through the guard and gives the connection its deadline. It has a
-// timeout of its own, because the transport lets a dial go on when the attempt
-// that asked for it has ended.
+// dial goes through the guard and gives the connection its deadline. It ends with the
+// time of the attempt that asked for it, see timeoutKey.
 func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	timeout, ok := ctx.Value(timeoutKey{}).(time.Duration)
+	if !ok {
+		timeout = c.config.Timeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := c.config.Guard.DialContext(ctx, network, address)
 	if err != nil {

@@ -52,11 +52,11 @@ func within(timeout time.Duration) func(*ClientConfig) {
 
 func request(url string) Request {
 	return Request{
-		URL:     url,
-		Body:    []byte(testEvent),
-		ID:      "01JZZZZZZZZZZZZZZZZZZZZZZZ",
-		Secrets: [][]byte{bytes.Repeat([]byte{7}, SecretBytes)},
-		Now:     time.Now(),
+		URL:  url,
+		Body: []byte(testEvent),
+		ID:   "01JZZZZZZZZZZZZZZZZZZZZZZZ",
+		Keys: []SigningKey{v1(bytes.Repeat([]byte{7}, SecretBytes))},
+		Now:  time.Now(),
 	}
 }
 
@@ -154,7 +154,7 @@ func TestDeliveryAsAReceiverSeesIt(t *testing.T) {
 	c := newClient(t, func(c *ClientConfig) { c.RootCAs, c.AllowHTTP = pool, false })
 
 	r := request(server.URL + "/hook?a=b%20c")
-	r.Secrets = [][]byte{mustKey(t, newer), mustKey(t, older)}
+	r.Keys = []SigningKey{v1(mustKey(t, newer)), v1(mustKey(t, older))}
 	r.Headers = map[string]string{"x-team": "billing", "Authorization": "Bearer abc"}
 	result := do(t, c, r)
 	for _, p := range problems {
@@ -321,8 +321,15 @@ func TestWrongRequests(t *testing.T) {
 		"a dot":        func(r *Request) { r.ID = "a.b" },
 		"a line break": func(r *Request) { r.ID = "a\r\nb" },
 		"long id":      func(r *Request) { r.ID = strings.Repeat("a", maxIDBytes+1) },
-		"no secret":    func(r *Request) { r.Secrets = nil },
-		"empty secret": func(r *Request) { r.Secrets = append(r.Secrets, []byte{}) },
+		"no key":       func(r *Request) { r.Keys = nil },
+		"empty secret": func(r *Request) { r.Keys = append(r.Keys, v1(nil)) },
+		"short secret": func(r *Request) { r.Keys = append(r.Keys, v1(make([]byte, 23))) },
+		"long secret":  func(r *Request) { r.Keys = append(r.Keys, v1(make([]byte, 65))) },
+		"short seed":   func(r *Request) { r.Keys = append(r.Keys, v1a(make([]byte, 31))) },
+		"long seed":    func(r *Request) { r.Keys = append(r.Keys, v1a(make([]byte, 64))) },
+		"no version":   func(r *Request) { r.Keys = append(r.Keys, SigningKey{Secret: make([]byte, 32)}) },
+		"no time":      func(r *Request) { r.Timeout = -1 },
+		"too long":     func(r *Request) { r.Timeout = MaxTimeout + 1 },
 	} {
 		r := request(server.URL)
 		change(&r)

@@ -19,7 +19,7 @@ const (
 	// readPause is how long a delivery waits whose commit could not be read.
 	readPause = 5 * time.Second
 	// Fields of what is sealed in an endpoint.
-	fieldSecret = "secret"  // the key itself, 24 to 64 bytes
+	fieldSecret = "secret"  // an HMAC key of 24 to 64 bytes, or the seed of an ed25519 key
 	fieldQuery  = "query"   // without "?"
 	fieldHeader = "header/" // followed by the header's name
 )
@@ -64,13 +64,13 @@ func (d *Dispatcher) deliver(ctx context.Context, f *flight) error {
 func (d *Dispatcher) send(ctx context.Context, f *flight) (Result, error) {
 	body, err := f.event.Structured()
 	if err == nil {
-		f.sealed, err = d.unseal(f.endpoint)
+		f.sealed, err = d.unseal(f.endpoint, f.at)
 	}
 	if err == nil {
 		var result Result
 		result, err = d.cfg.Client.Do(ctx, Request{
 			URL: f.sealed.url, Body: body, ID: f.event.ID.String(),
-			Headers: f.sealed.headers, Secrets: [][]byte{f.sealed.secret}, Now: f.at,
+			Headers: f.sealed.headers, Keys: f.sealed.keys, Now: f.at, Timeout: timeoutOf(f.endpoint),
 		})
 		if err == nil || !errors.Is(err, ErrRequest) {
 			return result, err
@@ -219,45 +219,6 @@ func eventAt(c *store.Commit, feed uint64) *events.CloudEvent {
 		}
 	}
 	return nil
-}
-
-// unsealed is what an endpoint keeps sealed.
-type unsealed struct {
-	url     string // with its query
-	query   string
-	headers map[string]string
-	secret  []byte
-}
-
-// unseal opens all that is sealed in an endpoint.
-func (d *Dispatcher) unseal(e *events.Endpoint) (unsealed, error) {
-	u := unsealed{url: e.URL, headers: make(map[string]string, len(e.Headers))}
-	var err error
-	if u.secret, err = d.cfg.Sealer.Open(e.Account, e.ID, fieldSecret, e.SealedSecret); err != nil {
-		return unsealed{}, err
-	}
-	if len(u.secret) < minSecretBytes || len(u.secret) > maxSecretBytes {
-		return unsealed{}, fmt.Errorf("open %s of %s: %d bytes, want %d to %d", fieldSecret, e.ID, len(u.secret), minSecretBytes, maxSecretBytes)
-	}
-	if len(e.SealedQuery) > 0 {
-		query, err := d.cfg.Sealer.Open(e.Account, e.ID, fieldQuery, e.SealedQuery)
-		if err != nil {
-			return unsealed{}, err
-		}
-		u.query = string(query)
-		u.url += "?" + u.query
-	}
-	if len(e.Headers) != len(e.SealedHeaders) {
-		return unsealed{}, fmt.Errorf("open headers of %s: %d names and %d values", e.ID, len(e.Headers), len(e.SealedHeaders))
-	}
-	for i, name := range e.Headers {
-		value, err := d.cfg.Sealer.Open(e.Account, e.ID, fieldHeader+name, e.SealedHeaders[i])
-		if err != nil {
-			return unsealed{}, err
-		}
-		u.headers[name] = string(value)
-	}
-	return u, nil
 }
 
 // commitCache keeps the commits that were read last, for the deliveries of one commit

@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -12,6 +13,8 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"pgregory.net/rapid"
+
+	"github.com/keyledger/keyledger/events"
 )
 
 // The vector that the Standard Webhooks libraries share.
@@ -20,7 +23,10 @@ const (
 	vectorTimestamp = 1614265330
 	vectorBody      = `{"test": 2432232314}`
 	vectorSecret    = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-	vectorSignature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+	vectorPrivate   = "6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+
+	vectorSignatureA = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
+	vectorSignature  = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 )
 
 func mustKey(t testing.TB, secret string) []byte {
@@ -32,11 +38,29 @@ func mustKey(t testing.TB, secret string) []byte {
 	return key
 }
 
-func TestSignPublishedVector(t *testing.T) {
+func v1(key []byte) SigningKey   { return SigningKey{Version: events.SigningV1, Secret: key} }
+func v1a(seed []byte) SigningKey { return SigningKey{Version: events.SigningV1a, Secret: seed} }
+
+func TestSignPublishedVectors(t *testing.T) {
 	at := time.Unix(vectorTimestamp, 999_999_999) // fractions of a second do not count
-	got := Sign(vectorID, at, []byte(vectorBody), mustKey(t, vectorSecret))
-	if got != vectorSignature {
-		t.Errorf("signature %s, want %s", got, vectorSignature)
+	private, err := base64.StdEncoding.DecodeString(vectorPrivate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	symmetric, seed := v1(mustKey(t, vectorSecret)), v1a(private[:ed25519.SeedSize])
+	for want, keys := range map[string][]SigningKey{
+		vectorSignature:                          {symmetric},
+		vectorSignatureA:                         {seed},
+		vectorSignatureA + " " + vectorSignature: {seed, symmetric},
+		vectorSignature + " " + vectorSignatureA: {symmetric, seed},
+	} {
+		if got := Sign(vectorID, at, []byte(vectorBody), keys...); got != want {
+			t.Errorf("signature %s, want %s", got, want)
+		}
+	}
+	public := NewKeyPair([SecretBytes]byte(private))
+	if want := PublicKeyPrefix + base64.StdEncoding.EncodeToString(private[ed25519.SeedSize:]); public != want {
+		t.Errorf("public key %s, want %s", public, want)
 	}
 }
 
@@ -44,7 +68,7 @@ func TestSignWithSeveralSecrets(t *testing.T) {
 	key := mustKey(t, vectorSecret)
 	newer := mustKey(t, NewSecret([32]byte{1}))
 	at := time.Unix(vectorTimestamp, 0)
-	got := strings.Split(Sign(vectorID, at, []byte(vectorBody), newer, key), " ")
+	got := strings.Split(Sign(vectorID, at, []byte(vectorBody), v1(newer), v1(key)), " ")
 	if len(got) != 2 || got[1] != vectorSignature || got[0] == got[1] {
 		t.Errorf("signatures %q, want the newer one and then %s", got, vectorSignature)
 	}
@@ -62,7 +86,7 @@ func TestSignVerifiesElsewhere(t *testing.T) {
 		at := time.Unix(rapid.Int64Range(0, 1<<40).Draw(t, "at"), 0)
 		count := rapid.IntRange(1, 3).Draw(t, "secrets")
 		var texts []string
-		var keys [][]byte
+		var keys []SigningKey
 		for range count {
 			random := [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "random"))
 			texts = append(texts, NewSecret(random))
@@ -70,7 +94,7 @@ func TestSignVerifiesElsewhere(t *testing.T) {
 			if err != nil || !bytes.Equal(key, random[:]) {
 				t.Fatalf("parsed back as %x, %v", key, err)
 			}
-			keys = append(keys, key)
+			keys = append(keys, v1(key))
 		}
 		header := http.Header{}
 		header.Set(headerID, id)

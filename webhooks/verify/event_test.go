@@ -34,7 +34,7 @@ func post(t testing.TB, id, body string) *http.Request {
 	}
 	at := time.Unix(vectorTimestamp, 0)
 	r := httptest.NewRequest(http.MethodPost, "/hooks", strings.NewReader(body))
-	r.Header = headers(id, at, webhooks.Sign(id, at, []byte(body), key))
+	r.Header = headers(id, at, webhooks.Sign(id, at, []byte(body), v1(key)))
 	r.Header.Set("Content-Type", webhooks.ContentType)
 	return r
 }
@@ -161,7 +161,7 @@ func FuzzRead(f *testing.F) {
 	v := newVerifier(f, at, vectorSecret)
 	f.Fuzz(func(t *testing.T, id, timestamp, signature string, body []byte) {
 		// As it is, and with a good signature, to get at what is behind it.
-		for _, signature := range []string{signature, webhooks.Sign(id, at, body, key)} {
+		for _, signature := range []string{signature, webhooks.Sign(id, at, body, v1(key))} {
 			r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
 			r.Header = http.Header{
 				"Webhook-Id": {id}, "Webhook-Timestamp": {timestamp}, "Webhook-Signature": {signature}, "Content-Type": {webhooks.ContentType},

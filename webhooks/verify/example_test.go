@@ -24,7 +24,7 @@ func deliver(url, id, body string) *http.Response {
 	if err != nil {
 		panic(err)
 	}
-	r.Header = headers(id, now, webhooks.Sign(id, now, []byte(body), key))
+	r.Header = headers(id, now, webhooks.Sign(id, now, []byte(body), v1(key)))
 	r.Header.Set("Content-Type", webhooks.ContentType)
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {

@@ -44,6 +44,10 @@ func public(private ed25519.PrivateKey) string {
 	return "whpk_" + base64.StdEncoding.EncodeToString(private.Public().(ed25519.PublicKey))
 }
 
+func v1(key []byte) webhooks.SigningKey { return webhooks.SigningKey{Version: "v1", Secret: key} }
+
+func v1a(seed []byte) webhooks.SigningKey { return webhooks.SigningKey{Version: "v1a", Secret: seed} }
+
 // signV1a signs as the specification says, with each key, newest first.
 func signV1a(id string, at time.Time, body []byte, keys ...ed25519.PrivateKey) string {
 	signatures := make([]string, len(keys))
@@ -211,7 +215,7 @@ func TestHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h = headers(longest, at, webhooks.Sign(longest, at, nil, key))
+	h = headers(longest, at, webhooks.Sign(longest, at, nil, v1(key)))
 	if _, err := newVerifier(t, at, vectorSecret).Verify(h, nil); err != nil {
 		t.Errorf("the longest id, and no body: %v", err)
 	}
@@ -275,10 +279,15 @@ func TestAgreesWithTheReferenceAndTheSender(t *testing.T) {
 		}
 		newerKey, _ := webhooks.ParseSecret(newer)
 		olderKey, _ := webhooks.ParseSecret(older)
-		ours := webhooks.Sign(id, at, body, newerKey, olderKey)
+		ours := webhooks.Sign(id, at, body, v1(newerKey), v1(olderKey))
+		mixed := webhooks.Sign(id, at, body, v1a(newerKey), v1(olderKey))
 		seed := ed25519.NewKeyFromSeed(newerKey)
+		if made := webhooks.NewKeyPair([32]byte(newerKey)); made != public(seed) {
+			t.Fatalf("public key %s, not %s", made, public(seed))
+		}
 		for _, tt := range []struct{ signature, key string }{
 			{reference, newer}, {ours, newer}, {ours, older}, {signV1a(id, at, body, ed25519.NewKeyFromSeed(olderKey), seed), public(seed)},
+			{mixed, public(seed)}, {mixed, older},
 		} {
 			v, h := newVerifier(t, at, tt.key), headers(id, at, tt.signature)
 			if got, err := v.Verify(h, body); err != nil || got.ID != id || !got.At.Equal(at) {

@@ -185,7 +185,7 @@ var table = []mutant{
 	{"pass over hours of usage", "TestUsageOverSegments", archiveTests, []edit{{"projections/archive/usage.go", "end.time >= from && begin.time < to", "end.time > from+HourMS && begin.time < to"}}},
 	{"count a request twice while it is stored", "TestCountWhileStoring", "./ledger/access", []edit{{"ledger/access/count.go", "(c.held == ulid.ULID{}) || r.ID.Compare(c.held) < 0", "true"}}},
 	{"keep silent about what the access log lost", "TestCountOfWhatIsRetained", "./ledger/access", []edit{{"ledger/access/count.go", "max(since, retained)", "since + 0*retained"}}},
-	{"sign a different body", "TestDeliveryAsAReceiverSeesIt", hookTests, []edit{{attempt, "Sign(r.ID, r.Now, r.Body, r.Secrets...)", "Sign(r.ID, r.Now, r.Body[1:], r.Secrets...)"}}},
+	{"sign a different body", "TestDeliveryAsAReceiverSeesIt", hookTests, []edit{{attempt, "Sign(r.ID, r.Now, r.Body, r.Keys...)", "Sign(r.ID, r.Now, r.Body[1:], r.Keys...)"}}},
 	{"follow redirects", "TestHostileRedirects", hookTests, []edit{{attempt, "c.transport().RoundTrip(request)", "(&http.Client{Transport: c.transport()}).Do(request)"}}},
 	{"drop Retry-After", "TestAnswers", hookTests, []edit{{attempt, "ParseRetryAfter(response.Header.Get(\"Retry-After\"), now)", "ParseRetryAfter(\"\", now)"}}},
 	{"read the body outside the deadline", "TestBodyWithinTheDeadline", hookTests, []edit{
