@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -54,6 +55,9 @@ type ClientConfig struct {
 	// Timeout of one attempt that has no other, over everything; 0 stands for
 	// DefaultTimeout, at most MaxTimeout.
 	Timeout time.Duration
+	// Origin is the name that receivers are asked to allow, see AskConsent and
+	// CheckOrigin. "" stands for DefaultOrigin.
+	Origin string
 	// RootCAs verify the receivers' certificates; nil stands for the system's.
 	RootCAs *x509.CertPool
 }
@@ -83,6 +87,10 @@ func NewClient(config ClientConfig) (*Client, error) {
 	}
 	if !isToken(config.Version) {
 		return nil, errors.New("make client: version is not a token")
+	}
+	config.Origin = cmp.Or(config.Origin, DefaultOrigin)
+	if err := CheckOrigin(config.Origin); err != nil {
+		return nil, fmt.Errorf("make client: %w", err)
 	}
 	if config.Timeout == 0 {
 		config.Timeout = DefaultTimeout
@@ -213,28 +221,38 @@ func (r Request) check() error {
 	return nil
 }
 
-// build makes the HTTP request. What it refuses is the endpoint's configuration:
-// checked when it was registered, and again here, under today's rules.
+// build makes the HTTP request of an attempt.
 func (c *Client) build(r Request) (*http.Request, error) {
-	u, err := c.config.Guard.CheckURL(r.URL, c.config.AllowHTTP)
+	request, err := c.newRequest(http.MethodPost, r.URL, r.Headers, r.Body)
 	if err != nil {
 		return nil, err
 	}
-	if CheckHeaders(r.Headers) != nil {
-		return nil, ErrHeader
-	}
-	request, err := http.NewRequest(http.MethodPost, u.String(), bytes.NewReader(r.Body))
-	if err != nil {
-		return nil, refuse(ClassURL)
-	}
-	for name, value := range r.Headers {
-		request.Header.Set(name, value)
-	}
 	request.Header.Set("Content-Type", ContentType)
-	request.Header.Set("User-Agent", "keyledger/"+c.config.Version)
 	request.Header.Set(headerID, r.ID)
 	request.Header.Set(headerTimestamp, strconv.FormatInt(r.Now.Unix(), 10))
 	request.Header.Set(headerSignature, Sign(r.ID, r.Now, r.Body, r.Keys...))
+	return request, nil
+}
+
+// newRequest makes a request to an endpoint. What it refuses is the endpoint's
+// configuration: checked when it was registered, and again here, under today's rules.
+func (c *Client) newRequest(method, url string, headers map[string]string, body []byte) (*http.Request, error) {
+	u, err := c.config.Guard.CheckURL(url, c.config.AllowHTTP)
+	if err != nil {
+		return nil, err
+	}
+	if CheckHeaders(headers) != nil {
+		return nil, ErrHeader
+	}
+	request, err := http.NewRequest(method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, refuse(ClassURL)
+	}
+	for name, value := range headers {
+		request.Header.Set(name, value)
+	}
+	request.Header.Set("User-Agent", "keyledger/"+c.config.Version)
+	request.Header.Set(headerRequestOrigin, c.config.Origin) // in each request, as it was in the one that asked
 	return request, nil
 }
 

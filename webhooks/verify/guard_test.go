@@ -166,7 +166,7 @@ func TestHandler(t *testing.T) {
 	if w := answer(forged); w.Code != 401 {
 		t.Errorf("forged: %d", w.Code)
 	}
-	if w := answer(httptest.NewRequest(http.MethodGet, "/", nil)); w.Code != 405 || w.Header().Get("Allow") != "POST" {
+	if w := answer(httptest.NewRequest(http.MethodGet, "/", nil)); w.Code != 405 || w.Header().Get("Allow") != "POST, OPTIONS" {
 		t.Errorf("GET: %d, %v", w.Code, w.Header())
 	}
 	if len(got) != 3 {

@@ -15,7 +15,7 @@ var errHandling = errors.New("event was not handled")
 // for a repeat, see Guard; an event whose function returned an error is answered
 // 500, and keyledger sends it again. Whatever cannot be verified is answered
 // Status of Read's error, and the function is not called. Answers have no body:
-// what went wrong is no business of a stranger's.
+// what went wrong is no business of a stranger's. OPTIONS is answered by AnswerConsent.
 //
 // The context is the request's. keyledger gives up an attempt after 15 seconds:
 // what takes longer is to be put into a queue of the receiver's own.
@@ -24,6 +24,9 @@ var errHandling = errors.New("event was not handled")
 // or 429 with Retry-After, writes its own handler with Read and Guard.Do.
 func Handler(v *Verifier, g *Guard, handle func(context.Context, *Event) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if v.AnswerConsent(w, r) {
+			return
+		}
 		event, err := v.Read(r)
 		if err == nil {
 			_, err = g.Do(event.Attempt.ID, func() error {
@@ -34,7 +37,7 @@ func Handler(v *Verifier, g *Guard, handle func(context.Context, *Event) error) 
 			})
 		}
 		if errors.Is(err, ErrMethod) {
-			w.Header().Set("Allow", http.MethodPost) // RFC 9110 §15.5.6
+			w.Header().Set("Allow", allowedMethods) // RFC 9110 §15.5.6
 		}
 		w.WriteHeader(Status(err))
 	})

@@ -91,6 +91,14 @@ type Config struct {
 	MaxBodyBytes int64
 	// Clock tells the time; nil stands for time.Now.
 	Clock func() time.Time
+
+	// Origins are the senders that are allowed to deliver here, by the name that their
+	// operator has set, up to MaxOrigins of up to MaxOriginBytes; none: whoever asks, for
+	// what is delivered is signed. See AnswerConsent.
+	Origins []string
+	// RatePerMinute is how many requests a minute a sender is told to make at the most; 0:
+	// as many as it likes.
+	RatePerMinute int64
 }
 
 // Verifier verifies requests. It keeps no state between them and is safe for
@@ -127,6 +135,12 @@ func New(config Config) (*Verifier, error) {
 	}
 	if v.config.Clock == nil {
 		v.config.Clock = time.Now
+	}
+	if len(config.Origins) > MaxOrigins || slices.ContainsFunc(config.Origins, func(name string) bool { return !isOrigin(name) }) {
+		return nil, fmt.Errorf("make verifier: origins must be up to %d names of up to %d bytes", MaxOrigins, MaxOriginBytes)
+	}
+	if config.RatePerMinute < 0 {
+		return nil, fmt.Errorf("make verifier: rate of %d a minute", config.RatePerMinute)
 	}
 	return v, nil
 }
