@@ -79,6 +79,7 @@ type CloudEvent struct {
 
 	// Extra extensions of one delivery, set by webhooks.
 	Sequence string // per endpoint, 20 digits
+	Replay   string // id of the replay that sends an event which the endpoint was never owed
 }
 
 // EventID derives an event's id: the commit's time, and as entropy the start of
@@ -119,6 +120,7 @@ const (
 	attrEnvironment
 	attrPartitionKey
 	attrSequence
+	attrReplay
 	attrTraceparent
 	attrCount
 )
@@ -126,7 +128,7 @@ const (
 // attributeNames are the names in JSON, headerStarts what is before a value in NATS headers.
 var (
 	attributeNames = [attrCount]string{"specversion", "id", "source", "type", "subject", "time", "position",
-		"commandid", "environment", "partitionkey", "sequence", "traceparent"}
+		"commandid", "environment", "partitionkey", "sequence", "replay", "traceparent"}
 	headerStarts = func() (starts [attrCount]string) {
 		for i, name := range attributeNames {
 			starts[i] = "ce-" + name + ": "
@@ -163,6 +165,7 @@ func (e *CloudEvent) attributes() [attrCount]string {
 		attrEnvironment:  e.Environment,
 		attrPartitionKey: e.PartitionKey(),
 		attrSequence:     e.Sequence,
+		attrReplay:       e.Replay,
 		attrTraceparent:  e.Trace.String(), // CloudEvents distributed tracing extension
 	}
 }

@@ -277,7 +277,7 @@ func (c *Client) newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                  nil,
 		DialContext:            c.dial,
-		TLSClientConfig:        &tls.Config{RootCAs: c.config.RootCAs, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        c.tlsConfig(),
 		TLSHandshakeTimeout:    MaxTimeout, // an attempt's own ends it sooner
 		DisableCompression:     true,
 		MaxIdleConns:           maxIdleConns,
@@ -286,6 +286,10 @@ func (c *Client) newTransport() *http.Transport {
 		MaxResponseHeaderBytes: maxRespHeaderBytes,
 		Protocols:              protocols,
 	}
+}
+
+func (c *Client) tlsConfig() *tls.Config {
+	return &tls.Config{RootCAs: c.config.RootCAs, MinVersion: tls.VersionTLS12}
 }
 
 // dial goes through the guard and gives the connection its deadline. It ends with the

@@ -31,7 +31,7 @@ type QueryFunc func(ctx context.Context, account string, body []byte) (any, even
 
 // Queries is the query table: verb to function.
 func (d *Dispatcher) Queries() map[string]QueryFunc {
-	return map[string]QueryFunc{"delivery.list": d.listDeliveries}
+	return map[string]QueryFunc{"delivery.list": d.listDeliveries, "endpoint.doctor": d.doctor}
 }
 
 // Delivery is one event owed to one endpoint, as delivery.list shows it.

@@ -75,6 +75,8 @@ type Config struct {
 	// endpoint.disabled then comes by the log. On an error the endpoint is tried again
 	// after some seconds, and disabled if it still answers so.
 	Disable func(ctx context.Context, account, endpoint, reason string) error
+	// Consent is the operator's policy. Default: ConsentPolicyPrefer.
+	Consent ConsentPolicy
 	// Known says whether there is an account, and the position that is true at; NotFound
 	// where there is none.
 	Known func(account string) (events.Position, *events.Error)
@@ -153,6 +155,7 @@ type Dispatcher struct {
 	cfg     Config // not changed after New
 	attempt *attemptLog
 	commits commitCache
+	doctors doctors
 	saver   saver // belongs to Run, and to the one goroutine that saves while it runs
 	// step is called between the steps of saving the directory, by their names: a test
 	// stops there with an error.
