@@ -50,6 +50,16 @@ type Config struct {
 	// are not public, such as 10.1.0.0/16.
 	AllowEndpointNets []netip.Prefix
 
+	// WebhookConsent is what becomes of receivers that do not say that they take deliveries,
+	// when one is registered or given another URL (CloudEvents HTTP 1.1 Web Hooks, §4):
+	// "require": they are refused; "prefer": they are marked unconfirmed; "off": nobody is
+	// asked. Default prefer.
+	WebhookConsent string
+
+	// WebhookOrigin is the name that receivers are asked to allow and that stands in every
+	// delivery: a DNS name, which need not resolve. Default "keyledger".
+	WebhookOrigin string
+
 	// RetrySchedule is the pauses between the attempts of one webhook delivery, the first
 	// being before the first attempt. Default as in the webhook contract, 10 attempts over
 	// about 75 hours.

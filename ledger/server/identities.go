@@ -153,9 +153,10 @@ var (
 		},
 	}
 
-	// roleDenied are queries that are no mere reading: a reader of all starts no work.
+	// roleDenied are queries that are no mere reading: a reader starts no work, and has nothing
+	// sent to anybody.
 	roleDenied = map[string][]string{
-		RoleReader: {store.SubjectQuery + "*.projection.rebuild", store.SubjectQuery + "*.projection.verify"},
+		RoleReader: {store.SubjectQuery + "*.projection.rebuild", store.SubjectQuery + "*.projection.verify", store.SubjectQuery + "*.endpoint.doctor"},
 	}
 
 	// roleSubscribes is beside its own inbox and the checkpoints.

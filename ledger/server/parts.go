@@ -2,9 +2,8 @@ package server
 
 import (
 	"context"
-	"crypto/ed25519"
-	"encoding/base64"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -38,6 +37,7 @@ type parts struct {
 	guard       *webhooks.Guard
 	hooks       *webhooks.Dispatcher
 	http        *webhooks.Client
+	consent     webhooks.ConsentPolicy
 	checkpoints *projections.Checkpoints
 	conns       []*nats.Conn
 }
@@ -95,7 +95,12 @@ func (s *Server) openWebhooks() (err error) {
 	if p.guard, err = webhooks.NewGuard(s.cfg.AllowEndpointNets); err != nil {
 		return err
 	}
-	p.http, err = webhooks.NewClient(webhooks.ClientConfig{Guard: p.guard, Version: Version, AllowHTTP: s.cfg.AllowHTTPEndpoints})
+	if p.consent, err = webhooks.ParseConsentPolicy(s.cfg.WebhookConsent); err != nil {
+		return fmt.Errorf("WebhookConsent: %w", err)
+	}
+	p.http, err = webhooks.NewClient(webhooks.ClientConfig{
+		Guard: p.guard, Version: Version, AllowHTTP: s.cfg.AllowHTTPEndpoints, Origin: s.cfg.WebhookOrigin,
+	})
 	if err != nil {
 		return err
 	}
@@ -115,7 +120,7 @@ func (s *Server) openWebhooks() (err error) {
 	}
 	p.hooks = webhooks.New(webhooks.Config{
 		JS: js, Tail: s.tail, Partition: partition, Sealer: s.sealer, Client: p.http,
-		Schedule: schedule, Logger: s.cfg.Logger, Disable: s.disableEndpoint,
+		Schedule: schedule, Logger: s.cfg.Logger, Disable: s.disableEndpoint, Consent: p.consent,
 		Known: p.views.Known, Dir: s.dir.webhooksDir(), Room: s.roomForViews,
 		DirectoryEvery: uint64(s.cfg.SnapshotEvery), DirectoryPause: s.cfg.SnapshotPause,
 	})
@@ -258,10 +263,23 @@ func (s *Server) checkEndpoint(url string, headers map[string]string) error {
 	return webhooks.CheckHeaders(headers)
 }
 
-// endpointKey writes the public key of the ed25519 key with a seed (RFC 8032 §5.1.5).
-func endpointKey(seed [32]byte) string {
-	key := ed25519.NewKeyFromSeed(seed[:]).Public().(ed25519.PublicKey)
-	return "whpk_" + base64.StdEncoding.EncodeToString(key)
+// asksConsent is who asks receivers, nil for nobody.
+func (s *Server) asksConsent() func(ctx context.Context, account, url string) (string, int64) {
+	if s.parts.consent == webhooks.ConsentPolicyOff {
+		return nil
+	}
+	return s.consentOf
+}
+
+// consentOf asks a receiver whether it takes deliveries, and how many a minute, 0 for any
+// number. One that does not answer in time is unconfirmed.
+func (s *Server) consentOf(ctx context.Context, account, url string) (consent string, allowedRate int64) {
+	answer, err := s.parts.http.AskConsent(ctx, url, nil, 0)
+	if err != nil || !answer.Confirmed {
+		s.cfg.Logger.Info("a receiver did not say that it takes deliveries", "account", account, "phase", answer.Phase, "error", answer.Error)
+		return events.ConsentUnconfirmed, 0
+	}
+	return events.ConsentConfirmed, answer.Rate
 }
 
 // witnesses tells the writer what else has seen the log: the feed and the checkpoints of

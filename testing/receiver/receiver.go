@@ -152,8 +152,15 @@ func (r *Receiver) Wait(ctx context.Context, cond func(Totals) bool) error {
 	}
 }
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements http.Handler. The question whether deliveries are welcome (CloudEvents
+// HTTP 1.1 Web Hooks, §4) is answered for any path and not counted: it comes before there is
+// a secret.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.Method == http.MethodOptions {
+		w.Header().Set("WebHook-Allowed-Origin", "*")
+		w.Header().Set("WebHook-Allowed-Rate", "*")
+		return
+	}
 	answer := r.receive(req)
 	maps.Copy(w.Header(), answer.Header)
 	w.WriteHeader(answer.Status)
