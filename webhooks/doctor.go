@@ -150,11 +150,12 @@ func (d *Dispatcher) standing(account, id string) (e *events.Endpoint, notes []s
 		return nil, nil, at
 	}
 	e = l.endpoint
-	switch e.Status {
-	case events.Paused:
-		notes = append(notes, "the endpoint is paused: nothing is delivered until it is resumed (endpoint.resume)")
-	case events.Disabled:
-		notes = append(notes, "the endpoint is disabled: nothing is delivered until it is resumed (endpoint.resume)")
+	if e.Status != events.Active {
+		why := ""
+		if e.Reason != "" {
+			why = " (" + e.Reason + ")"
+		}
+		notes = append(notes, "the endpoint is "+e.Status+why+": nothing is delivered until it is resumed (endpoint.resume)")
 	}
 	if now := d.cfg.Clock(); l.held.After(now) {
 		notes = append(notes, "the receiver asked for a pause, or is overloaded: nothing is sent before "+events.At(l.held).String())

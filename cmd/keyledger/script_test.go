@@ -57,6 +57,7 @@ func TestScripts(t *testing.T) {
 			"receiver":       cmdReceiver,
 			"receiversecret": cmdReceiverSecret,
 			"receiverwait":   cmdReceiverWait,
+			"untilendpoint":  cmdUntilEndpoint,
 		},
 	})
 }
@@ -278,6 +279,20 @@ func cmdReceiverWait(ts *testscript.TestScript, neg bool, args []string) {
 	for _, e := range got {
 		fmt.Fprintln(ts.Stdout(), e.Sequence, e.Type, string(e.Data))
 	}
+}
+
+// untilendpoint ACCOUNT waits until the account has an endpoint.
+func cmdUntilEndpoint(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: untilendpoint ACCOUNT")
+	}
+	for deadline := time.Now().Add(receiverPatience); time.Now().Before(deadline); {
+		ts.Check(ts.Exec("keyledger", "webhook", "list", args[0]))
+		if strings.Contains(ts.ReadFile("stdout"), "endpoint_") {
+			return
+		}
+	}
+	ts.Fatalf("account %s has no endpoint", args[0])
 }
 
 // receiverPatience is how long receiverwait waits before it fails.

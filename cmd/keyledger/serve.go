@@ -15,7 +15,6 @@ import (
 
 	"github.com/keyledger/keyledger/ledger"
 	"github.com/keyledger/keyledger/ledger/server"
-	"github.com/keyledger/keyledger/webhooks"
 )
 
 // envSealKey gives the seal key instead of the file; no flag does, because command lines
@@ -52,11 +51,8 @@ a service manager should not restart it (systemd: RestartPreventExitStatus=74).
 		if cfg.SnapshotEvery < 1 || cfg.SnapshotPause <= 0 {
 			return usagef("--snapshot-every and --snapshot-pause must be more than 0")
 		}
-		if _, err := webhooks.ParseConsentPolicy(cfg.WebhookConsent); err != nil {
-			return usagef("--webhook-consent: %v", err)
-		}
-		if err := webhooks.CheckOrigin(cfg.WebhookOrigin); err != nil {
-			return usagef("--webhook-origin: %v", err)
+		if err := cfg.CheckWebhooks(); err != nil {
+			return usagef("--webhook-consent %s, --webhook-origin %s: %v", cfg.WebhookConsent, cfg.WebhookOrigin, err)
 		}
 		cfg.SealKey, cfg.CheckpointKey = os.Getenv(envSealKey), os.Getenv(envCheckpointKey)
 		cfg.Logger = slog.New(slog.NewTextHandler(a.errOut, nil))
@@ -76,9 +72,9 @@ a service manager should not restart it (systemd: RestartPreventExitStatus=74).
 	flags.BoolVar(&cfg.UnsafeLazySync, "unsafe-lazy-sync", false, "answer before it is on the disk: a power cut loses acknowledged commands")
 	flags.BoolVar(&cfg.AllowHTTPEndpoints, "allow-http-endpoints", false, "allow webhook endpoints with http:// URLs")
 	flags.Var((*prefixes)(&cfg.AllowEndpointNets), "allow-endpoint-net", "`CIDR`: webhook endpoints may be there though it is not public; repeatable")
-	flags.StringVar(&cfg.WebhookConsent, "webhook-consent", string(webhooks.ConsentPolicyPrefer), "`POLICY` for webhook receivers that do not say that they take deliveries: require refuses them, prefer marks them, off asks nobody")
-	flags.StringVar(&cfg.WebhookOrigin, "webhook-origin", webhooks.DefaultOrigin, "`NAME` that webhook receivers are asked to allow, such as hooks.example.com")
-	completeWith(c, "webhook-consent", []string{string(webhooks.ConsentPolicyRequire), string(webhooks.ConsentPolicyPrefer), string(webhooks.ConsentPolicyOff)})
+	flags.StringVar(&cfg.WebhookConsent, "webhook-consent", "prefer", "`POLICY` for webhook receivers that do not say that they take deliveries: require refuses them, prefer marks them, off asks nobody")
+	flags.StringVar(&cfg.WebhookOrigin, "webhook-origin", "keyledger", "`NAME` that webhook receivers are asked to allow, such as hooks.example.com")
+	completeWith(c, "webhook-consent", []string{"require", "prefer", "off"})
 	withEnvironment(flags, "data-dir", "log-max-bytes", "receipt-memory", "snapshot-every", "snapshot-pause", "key-expiring", "listen", "http", "insecure", "unsafe-lazy-sync", "allow-http-endpoints", "allow-endpoint-net", "webhook-consent", "webhook-origin")
 	withDefault(flags, "receipt-memory", "an eighth of the machine's memory")
 	withDefault(flags, "log-max-bytes", "44 % of the volume, or what it was")

@@ -19,7 +19,7 @@ func webhookCommand(a *app) *cobra.Command {
 		webhookReason(a, "pause", "Stop deliveries; what an endpoint is owed stays owed", "endpoint.pause"),
 		webhookReason(a, "resume", "Go on with deliveries to a paused or disabled endpoint", "endpoint.resume"),
 		webhookReason(a, "remove", "Remove an endpoint: nothing more is owed to it", "endpoint.remove"),
-		webhookGet(a), webhookList(a), webhookDeliveries(a),
+		webhookGet(a), webhookList(a), webhookDeliveries(a), webhookDoctor(a), webhookListen(a),
 	)
 }
 

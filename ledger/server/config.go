@@ -1,12 +1,14 @@
 package server
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
 
 	"github.com/keyledger/keyledger/events/store"
 	"github.com/keyledger/keyledger/projections"
+	"github.com/keyledger/keyledger/webhooks"
 )
 
 // Version is this program's version.
@@ -113,6 +115,17 @@ const (
 	defaultHTTP    = "127.0.0.1:8222"
 	httpOff        = "off"
 )
+
+// CheckWebhooks says what is wrong with WebhookConsent or WebhookOrigin.
+func (c Config) CheckWebhooks() error {
+	if _, err := webhooks.ParseConsentPolicy(c.WebhookConsent); err != nil {
+		return fmt.Errorf("consent %w", err)
+	}
+	if c.WebhookOrigin == "" {
+		return nil
+	}
+	return webhooks.CheckOrigin(c.WebhookOrigin)
+}
 
 func (c Config) withDefaults() Config {
 	if c.DataDir == "" {
