@@ -264,7 +264,7 @@ func (s *Server) checkEndpoint(url string, headers map[string]string) error {
 }
 
 // asksConsent is who asks receivers, nil for nobody.
-func (s *Server) asksConsent() func(ctx context.Context, account, url string) (string, int64) {
+func (s *Server) asksConsent() func(context.Context, service.Receiver) (string, int64) {
 	if s.parts.consent == webhooks.ConsentPolicyOff {
 		return nil
 	}
@@ -273,10 +273,10 @@ func (s *Server) asksConsent() func(ctx context.Context, account, url string) (s
 
 // consentOf asks a receiver whether it takes deliveries, and how many a minute, 0 for any
 // number. One that does not answer in time is unconfirmed.
-func (s *Server) consentOf(ctx context.Context, account, url string) (consent string, allowedRate int64) {
-	answer, err := s.parts.http.AskConsent(ctx, url, nil, 0)
+func (s *Server) consentOf(ctx context.Context, who service.Receiver) (consent string, allowedRate int64) {
+	answer, err := s.parts.http.AskConsent(ctx, who.URL, who.Headers, who.Rate)
 	if err != nil || !answer.Confirmed {
-		s.cfg.Logger.Info("a receiver did not say that it takes deliveries", "account", account, "phase", answer.Phase, "error", answer.Error)
+		s.cfg.Logger.Info("a receiver did not say that it takes deliveries", "account", who.Account, "phase", answer.Phase, "error", answer.Error)
 		return events.ConsentUnconfirmed, 0
 	}
 	return events.ConsentConfirmed, answer.Rate
