@@ -166,8 +166,10 @@ func (c *Client) Do(ctx context.Context, r Request) (Result, error) {
 	}
 	within, cancel := c.within(ctx, r.Timeout)
 	defer cancel()
+	request = request.WithContext(httptrace.WithClientTrace(within, line.trace()))
+
 	// RoundTrip and not http.Client: it follows no redirect, whatever its Location.
-	response, err := c.transport().RoundTrip(request.WithContext(httptrace.WithClientTrace(within, line.trace())))
+	response, err := c.transport().RoundTrip(request)
 	if err != nil {
 		if ctx.Err() != nil {
 			return Result{}, fmt.Errorf("cut off attempt: %w", context.Cause(ctx))

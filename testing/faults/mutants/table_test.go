@@ -187,9 +187,12 @@ var table = []mutant{
 	{"keep silent about what the access log lost", "TestCountOfWhatIsRetained", "./ledger/access", []edit{{"ledger/access/count.go", "max(since, retained)", "since + 0*retained"}}},
 	{"sign a different body", "TestDeliveryAsAReceiverSeesIt", hookTests, []edit{{attempt, "Sign(r.ID, r.Now, r.Body, r.Keys...)", "Sign(r.ID, r.Now, r.Body[1:], r.Keys...)"}}},
 	{"follow redirects", "TestHostileRedirects", hookTests, []edit{{attempt, "c.transport().RoundTrip(request)", "(&http.Client{Transport: c.transport()}).Do(request)"}}},
+	{"sign with a former secret beyond its time", "TestFormerSecretsSignUntilTheirTime", hookTests, []edit{{"webhooks/unseal.go", "former.Until > events.At(at)", "former.Until >= events.At(at)"}}},
+	{"forget an endpoint's own timeout", "TestEndpointHasItsOwnTimeout", hookTests, []edit{{"webhooks/deliver.go", ", Timeout: timeoutOf(f.endpoint)", ""}}},
+	{"take any answer for consent", "TestConsentOfAnswers", hookTests, []edit{{"webhooks/consent.go", "if status < 200 || status > 299 {", "if false {"}}},
 	{"drop Retry-After", "TestAnswers", hookTests, []edit{{attempt, "ParseRetryAfter(response.Header.Get(\"Retry-After\"), now)", "ParseRetryAfter(\"\", now)"}}},
 	{"read the body outside the deadline", "TestBodyWithinTheDeadline", hookTests, []edit{
-		{attempt, "context.WithTimeout(ctx, c.config.Timeout)\n	defer cancel()\n	request", "context.WithCancel(ctx)\n	defer cancel()\n	late := time.AfterFunc(c.config.Timeout, cancel)\n	request"},
+		{attempt, "c.within(ctx, r.Timeout)\n	defer cancel()\n	request", "context.WithCancel(ctx)\n	defer cancel()\n	late := time.AfterFunc(c.config.Timeout, cancel)\n	request"},
 		{attempt, "	defer response.Body.Close()\n", "	defer response.Body.Close()\n	late.Stop()\n"},
 	}},
 	{"no limit on an answer's headers", "TestHostileFloodsAndBreaks", hookTests, []edit{{attempt, "MaxResponseHeaderBytes: maxRespHeaderBytes,", ""}}},
