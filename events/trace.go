@@ -1,13 +1,19 @@
 package events
 
-import "encoding/hex"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+)
 
 // Trace is a W3C trace context: which trace a command belongs to. The zero Trace is none.
 type Trace struct {
 	ID     [16]byte // of the trace; never zero
 	Parent [8]byte  // of the span that sent it; never zero
-	Flags  byte
+	Flags  byte     // traceSampled or 0
 }
+
+// traceSampled is the one flag that level 1 knows; others must not be passed on (§3.2.2.5).
+const traceSampled = 1
 
 // traceparentLen is the length of version 00: 00-<32 hex>-<16 hex>-<2 hex>.
 const traceparentLen = 2 + 1 + 32 + 1 + 16 + 1 + 2
@@ -28,7 +34,7 @@ func ParseTraceparent(s string) (t Trace) {
 	case t.ID == [16]byte{}, t.Parent == [8]byte{}:
 		return Trace{}
 	}
-	t.Flags = flags[0]
+	t.Flags = flags[0] & traceSampled
 	return t
 }
 
@@ -52,6 +58,28 @@ func (t Trace) String() string {
 	b = append(hex.AppendEncode(b, t.ID[:]), '-')
 	b = append(hex.AppendEncode(b, t.Parent[:]), '-')
 	return string(hex.AppendEncode(b, []byte{t.Flags}))
+}
+
+// TraceID returns the trace's id in hexadecimal, "" of the zero Trace.
+func (t Trace) TraceID() string {
+	if t == (Trace{}) {
+		return ""
+	}
+	return hex.EncodeToString(t.ID[:])
+}
+
+// Span returns the trace as it goes on from a span of our own: its id is the start of
+// SHA-256(trace id, what), so the same span has the same id whenever it is spoken of. Of
+// the zero Trace there is none.
+func (t Trace) Span(what string) Trace {
+	if t == (Trace{}) {
+		return Trace{}
+	}
+	sum := sha256.Sum256(append(t.ID[:], what...))
+	if copy(t.Parent[:], sum[:]); t.Parent == [8]byte{} { // which would be none
+		t.Parent[0] = 1
+	}
+	return t
 }
 
 // MarshalText implements encoding.TextMarshaler.

@@ -60,3 +60,35 @@ func TestTraceIsAnExtension(t *testing.T) {
 		}
 	}
 }
+
+// TestTraceSpan: a span keeps the trace and its flags, and has the same id each time.
+func TestTraceSpan(t *testing.T) {
+	whole := events.ParseTraceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff")
+	first, again, second := whole.Span("attempt 1"), whole.Span("attempt 1"), whole.Span("attempt 2")
+	if first.ID != whole.ID || first.Flags != 1 || first.TraceID() != "4bf92f3577b34da6a3ce929d0e0e4736" {
+		t.Errorf("a span of %s is %s", whole, first)
+	}
+	if first != again || first.Parent == second.Parent || first.Parent == whole.Parent {
+		t.Errorf("spans of %s are %s, again %s, another %s", whole, first, again, second)
+	}
+	if none := (events.Trace{}); none.Span("x") != none || none.TraceID() != "" {
+		t.Error("the zero trace has a span")
+	}
+}
+
+// FuzzParseTraceparent: what is read is written in a form that is read as the same.
+func FuzzParseTraceparent(f *testing.F) {
+	const whole = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for _, text := range []string{"", whole, "cc" + whole[2:] + "-x", strings.ToUpper(whole)} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got := events.ParseTraceparent(text)
+		if got == (events.Trace{}) {
+			return
+		}
+		if again := events.ParseTraceparent(got.String()); again != got || len(got.String()) != len(whole) {
+			t.Fatalf("%q is written %s", text, got)
+		}
+	})
+}

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/keyledger/keyledger/events"
 )
 
 const (
@@ -31,6 +33,7 @@ const (
 	maxIdleConnsHost   = 8                // as many as an endpoint has deliveries in flight by default
 	maxRespHeaderBytes = 64 << 10         // of an answer
 	maxIDBytes         = 128              // of a webhook-id
+	maxFieldBytes      = 128              // of a field of an answer's header that is kept
 
 	// ContentType of every delivery: a CloudEvent in structured JSON mode.
 	ContentType = "application/cloudevents+json; charset=utf-8"
@@ -38,6 +41,7 @@ const (
 	headerID        = "webhook-id"        // the event's id, the same at every try
 	headerTimestamp = "webhook-timestamp" // unix seconds of this attempt
 	headerSignature = "webhook-signature" // see Sign
+	headerTrace     = "traceparent"       // W3C Trace Context: the attempt is the parent
 )
 
 // ErrRequest is wrapped by Client.Do's errors about a request that no customer
@@ -124,6 +128,7 @@ type Request struct {
 	Keys    []SigningKey      // newest first, at least one
 	Now     time.Time         // time of the attempt, as it is signed
 	Timeout time.Duration     // of this attempt, over everything, up to MaxTimeout; 0: the client's
+	Trace   events.Trace      // whose parent is the attempt; zero: none
 }
 
 // Result is what came of an attempt.
@@ -144,7 +149,10 @@ type Result struct {
 	// ResponseHead is the beginning of the answer's body, decoded, at most
 	// MaxResponseHeadBytes.
 	ResponseHead []byte
-	Timings      Timings
+	// RetryAfterField and ContentType are fields of the answer's header as they came, at
+	// most maxFieldBytes of each.
+	RetryAfterField, ContentType string
+	Timings                      Timings
 }
 
 // Do makes one attempt: it signs and sends the request and reads the answer,
@@ -233,6 +241,9 @@ func (c *Client) build(r Request) (*http.Request, error) {
 	request.Header.Set(headerID, r.ID)
 	request.Header.Set(headerTimestamp, strconv.FormatInt(r.Now.Unix(), 10))
 	request.Header.Set(headerSignature, Sign(r.ID, r.Now, r.Body, r.Keys...))
+	if r.Trace != (events.Trace{}) {
+		request.Header.Set(headerTrace, r.Trace.String())
+	}
 	return request, nil
 }
 
@@ -330,6 +341,9 @@ func (t *timeline) answered(r Request, response *http.Response, head []byte, bro
 		Outcome:      Classify(response.StatusCode),
 		ResponseHead: head,
 		Timings:      timings,
+
+		RetryAfterField: field(response, "Retry-After"),
+		ContentType:     field(response, "Content-Type"),
 	}
 	if broken != nil {
 		result.Phase, result.Error = describe(broken, PhaseBody)
@@ -342,4 +356,10 @@ func (t *timeline) answered(r Request, response *http.Response, head []byte, bro
 		result.RetryAfter = ParseRetryAfter(response.Header.Get("Retry-After"), now)
 	}
 	return result
+}
+
+// field is the beginning of a field of an answer's header.
+func field(response *http.Response, name string) string {
+	value := response.Header.Get(name)
+	return value[:min(len(value), maxFieldBytes)]
 }

@@ -34,6 +34,10 @@ type Attempt struct {
 	Endpoint string `json:"endpoint"`
 	Position string `json:"position"` // of the event in the log
 	Sequence string `json:"sequence"` // the delivery's number at the endpoint, as in the CloudEvent
+	// Replay is the id of the replay that sent the event, "" for a delivery that was owed.
+	Replay string `json:"replay,omitempty"`
+	// TraceID is the trace that the event's command belongs to, in hexadecimal; "" without one.
+	TraceID string `json:"trace_id,omitempty"`
 
 	Attempt int         `json:"attempt"` // 1 for the first
 	Time    events.Time `json:"time"`    // when it began
@@ -49,6 +53,12 @@ type Attempt struct {
 	// Response is the beginning of the answer's body as text, at most
 	// MaxResponseHeadBytes, without the values that are sealed in the endpoint.
 	Response string `json:"response"`
+	// RetryAfter and ContentType are these fields of the answer's header, likewise, at most
+	// maxFieldBytes of each.
+	RetryAfter  string `json:"retry_after,omitempty"`
+	ContentType string `json:"content_type,omitempty"`
+	// Bytes is how long the body was that the attempt had to send.
+	Bytes int `json:"bytes"`
 	// DurationMS says where the time went, in milliseconds.
 	DurationMS Durations `json:"duration_ms"`
 	// NextAttemptAt is null unless another try follows.
@@ -75,8 +85,9 @@ func (f *flight) record(state DeliveryState, tries int, next time.Time) *Attempt
 		Event: e.ID.String(), Type: events.Lookup(e.Type).CloudEventType(), Account: e.Account,
 		Endpoint: f.endpoint.ID, Position: e.Position.String(), Sequence: e.Sequence,
 		Attempt: tries, Time: events.At(f.at), Outcome: string(OutcomeFailed),
-		Phase: string(r.Phase), Error: r.Error,
-		Response: f.sealed.redact(string(r.ResponseHead)),
+		Phase: string(r.Phase), Error: r.Error, TraceID: e.Trace.TraceID(), Bytes: f.bytes,
+		Response:   f.sealed.redact(string(r.ResponseHead)),
+		RetryAfter: f.sealed.redact(r.RetryAfterField), ContentType: f.sealed.redact(r.ContentType),
 		DurationMS: Durations{
 			DNS: milliseconds(r.Timings.DNS), Connect: milliseconds(r.Timings.Connect), TLS: milliseconds(r.Timings.TLS),
 			FirstByte: milliseconds(r.Timings.FirstByte), Total: milliseconds(r.Timings.Total),
@@ -99,7 +110,8 @@ func (f *flight) record(state DeliveryState, tries int, next time.Time) *Attempt
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// report logs an attempt, in one line, and records it.
+// report logs an attempt, in one line whose members are always the same (GUIDE.md lists
+// them), and records it.
 func (d *Dispatcher) report(a *Attempt) {
 	level := slog.LevelInfo
 	if a.Outcome == string(OutcomeDelivered) {
@@ -111,10 +123,13 @@ func (d *Dispatcher) report(a *Attempt) {
 	}
 	d.cfg.Logger.LogAttrs(context.Background(), level, "webhook attempt",
 		slog.String("account", a.Account), slog.String("endpoint", a.Endpoint), slog.String("event", a.Event),
-		slog.String("type", a.Type), slog.String("position", a.Position), slog.Int("attempt", a.Attempt),
-		slog.String("outcome", a.Outcome), slog.Int("status", status), slog.String("phase", a.Phase),
-		slog.String("error", a.Error), slog.Float64("duration_ms", a.DurationMS.Total),
-		slog.String("next_attempt_at", a.NextAttemptAt.String()))
+		slog.String("type", a.Type), slog.String("position", a.Position), slog.String("sequence", a.Sequence),
+		slog.String("replay", a.Replay), slog.Int("attempt", a.Attempt), slog.String("outcome", a.Outcome),
+		slog.Int("status", status), slog.String("phase", a.Phase), slog.String("error", a.Error), slog.Int("bytes", a.Bytes),
+		slog.Float64("dns_ms", a.DurationMS.DNS), slog.Float64("connect_ms", a.DurationMS.Connect),
+		slog.Float64("tls_ms", a.DurationMS.TLS), slog.Float64("first_byte_ms", a.DurationMS.FirstByte),
+		slog.Float64("duration_ms", a.DurationMS.Total),
+		slog.String("next_attempt_at", a.NextAttemptAt.String()), slog.String("trace_id", a.TraceID))
 	d.attempt.add(a)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type flight struct {
 	at       time.Time        // when it began
 	event    *events.CloudEvent
 	sealed   unsealed
+	bytes    int // of the body
 	result   Result
 }
 
@@ -63,6 +65,7 @@ func (d *Dispatcher) deliver(ctx context.Context, f *flight) error {
 // send makes the request of an attempt. Its error means that the attempt was cut off.
 func (d *Dispatcher) send(ctx context.Context, f *flight) (Result, error) {
 	body, err := f.event.Structured()
+	f.bytes = len(body)
 	if err == nil {
 		f.sealed, err = d.unseal(f.endpoint, f.at)
 	}
@@ -70,7 +73,7 @@ func (d *Dispatcher) send(ctx context.Context, f *flight) (Result, error) {
 		var result Result
 		result, err = d.cfg.Client.Do(ctx, Request{
 			URL: f.sealed.url, Body: body, ID: f.event.ID.String(),
-			Headers: f.sealed.headers, Keys: f.sealed.keys, Now: f.at, Timeout: timeoutOf(f.endpoint),
+			Headers: f.sealed.headers, Keys: f.sealed.keys, Now: f.at, Timeout: timeoutOf(f.endpoint), Trace: f.span(),
 		})
 		if err == nil || !errors.Is(err, ErrRequest) {
 			return result, err
@@ -79,6 +82,12 @@ func (d *Dispatcher) send(ctx context.Context, f *flight) (Result, error) {
 	d.cfg.Logger.Error("cannot make a webhook request: nothing is sent unsigned; is the seal key the one the endpoint was registered with?",
 		"account", f.endpoint.Account, "endpoint", f.endpoint.ID, "error", err)
 	return Result{Outcome: OutcomeFailed, Phase: PhaseSeal, Error: "cannot open sealed value"}, nil
+}
+
+// span is the attempt in the trace of the event's command, zero where that has none: the
+// same trace, and a span of its own for each event, endpoint and number of the attempt.
+func (f *flight) span() events.Trace {
+	return f.event.Trace.Span(f.event.ID.String() + " " + f.endpoint.ID + " " + strconv.Itoa(f.delivery.tries+1))
 }
 
 // putBack makes a delivery wait again, as if its attempt had not been.

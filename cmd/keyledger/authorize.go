@@ -51,7 +51,7 @@ A signing key has no secret: give its id, the file with its private half and the
 		}
 		body.ID = id.String()
 		return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-			answer, err := c.Authorize(ctx, &body)
+			answer, err := c.Authorize(ctx, &body, traced())
 			if err != nil {
 				return unsettled(err, id)
 			}

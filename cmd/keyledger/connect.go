@@ -135,6 +135,9 @@ func (a *app) with(cmd *cobra.Command, f func(context.Context, *client.Client) e
 // envTraceparent is where a shell keeps the trace that its commands belong to.
 const envTraceparent = "TRACEPARENT"
 
+// traced makes a command part of that trace, if there is one.
+func traced() client.Option { return client.WithTraceparent(os.Getenv(envTraceparent)) }
+
 // command sends a command of an account. It has an id from the start, so that one whose
 // outcome stays unknown can be sent again.
 func (a *app) command(cmd *cobra.Command, account, verb string, body any, show func(*client.Reply) error) error {
@@ -143,7 +146,7 @@ func (a *app) command(cmd *cobra.Command, account, verb string, body any, show f
 		return err
 	}
 	return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-		reply, err := c.Command(ctx, account, verb, body, client.WithID(id), client.WithTraceparent(os.Getenv(envTraceparent)))
+		reply, err := c.Command(ctx, account, verb, body, client.WithID(id), traced())
 		if err != nil {
 			return unsettled(err, id)
 		}

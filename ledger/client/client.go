@@ -62,7 +62,11 @@ func WithMinPosition(position string) Option {
 // WithTraceparent says which trace a command belongs to (W3C Trace Context): its events
 // and their deliveries carry it on. What is no traceparent is passed over.
 func WithTraceparent(traceparent string) Option {
-	return func(m *nats.Msg) { m.Header.Set(store.HeaderTraceparent, traceparent) }
+	return func(m *nats.Msg) {
+		if trace := events.ParseTraceparent(traceparent); trace != (events.Trace{}) {
+			m.Header.Set(store.HeaderTraceparent, trace.String())
+		}
+	}
 }
 
 // Strict makes a query see everything that was acknowledged before it.
@@ -124,12 +128,12 @@ func (c *Client) Query(ctx context.Context, account, verb string, body any, opts
 }
 
 // Authorize asks for one decision. A refusal is an answer, not an error.
-func (c *Client) Authorize(ctx context.Context, a *ledger.Authorize) (*ledger.Answer, error) {
+func (c *Client) Authorize(ctx context.Context, a *ledger.Authorize, opts ...Option) (*ledger.Answer, error) {
 	item := *a
 	if item.ID == "" {
 		item.ID = ulid.Make().String()
 	}
-	msg, err := c.message(ctx, store.SubjectAuthorize, &item, nil)
+	msg, err := c.message(ctx, store.SubjectAuthorize, &item, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -143,22 +147,22 @@ func (c *Client) Authorize(ctx context.Context, a *ledger.Authorize) (*ledger.An
 
 // AuthorizeSigned asks for one decision with a signing key: it signs the message now, with
 // the private half of a.Key.
-func (c *Client) AuthorizeSigned(ctx context.Context, private ed25519.PrivateKey, a *ledger.Authorize) (*ledger.Answer, error) {
+func (c *Client) AuthorizeSigned(ctx context.Context, private ed25519.PrivateKey, a *ledger.Authorize, opts ...Option) (*ledger.Answer, error) {
 	item := *a
 	item.Sign(private, events.At(time.Now()))
-	return c.Authorize(ctx, &item)
+	return c.Authorize(ctx, &item, opts...)
 }
 
 // AuthorizeMany asks for up to 1,000 independent decisions, made in order and answered
 // at once.
-func (c *Client) AuthorizeMany(ctx context.Context, list []ledger.Authorize) ([]ledger.Answer, error) {
+func (c *Client) AuthorizeMany(ctx context.Context, list []ledger.Authorize, opts ...Option) ([]ledger.Answer, error) {
 	items := append([]ledger.Authorize(nil), list...)
 	for i := range items {
 		if items[i].ID == "" {
 			items[i].ID = ulid.Make().String()
 		}
 	}
-	msg, err := c.message(ctx, store.SubjectAuthorize, items, nil)
+	msg, err := c.message(ctx, store.SubjectAuthorize, items, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -196,14 +196,24 @@ func (r *request) commandID() (id ulid.ULID, receipt bool, err *events.Error) {
 	return id, true, err
 }
 
-// trace is the trace that the caller says the command belongs to.
+// trace is the trace that the caller says the command belongs to. Of two neither counts
+// (W3C Trace Context, §3.2).
 func (r *request) trace() events.Trace {
-	text := r.header.Get(store.HeaderTraceparent)
-	if text == "" {
+	if len(r.header) == 0 {
 		return events.Trace{}
 	}
-	return events.ParseTraceparent(text)
+	values, other := r.header[store.HeaderTraceparent], r.header[traceparentOfHTTP]
+	switch {
+	case len(values) == 1 && len(other) == 0:
+		return events.ParseTraceparent(values[0])
+	case len(values) == 0 && len(other) == 1:
+		return events.ParseTraceparent(other[0])
+	}
+	return events.Trace{}
 }
+
+// traceparentOfHTTP is the header as HTTP libraries write it.
+const traceparentOfHTTP = "Traceparent"
 
 // parseID reads a command id: a ULID in its canonical form.
 func parseID(text string) (ulid.ULID, *events.Error) {
