@@ -288,12 +288,15 @@ func (d *Dispatcher) save(ctx context.Context) error {
 	d.dirty = false
 	c := d.snapshot(d.cfg.Clock())
 	d.mu.Unlock()
-	err := d.saver.save(ctx, c.encode(checkpointBytesMax))
+	data, began := c.encode(checkpointBytesMax), time.Now()
+	err := d.saver.save(ctx, data)
 	if err != nil {
 		d.mu.Lock()
 		d.dirty = true
 		d.moved.Broadcast()
 		d.mu.Unlock()
+		return err
 	}
-	return err
+	d.counts.saved(len(data), c.At.Std(), time.Since(began))
+	return nil
 }

@@ -90,6 +90,13 @@ func (f *flight) span() events.Trace {
 	return f.event.Trace.Span(f.event.ID.String() + " " + f.endpoint.ID + " " + strconv.Itoa(f.delivery.tries+1))
 }
 
+// sinceCommit is how long after its event's commit the attempt had a connection to send on,
+// to the millisecond of that.
+func (f *flight) sinceCommit() time.Duration {
+	t := &f.result.Timings
+	return max(f.at.Sub(f.event.Time.Std())+t.DNS+t.Connect+t.TLS, 0)
+}
+
 // putBack makes a delivery wait again, as if its attempt had not been.
 func (d *Dispatcher) putBack(f *flight, pause time.Duration) {
 	d.mu.Lock()
@@ -151,7 +158,10 @@ func (d *Dispatcher) settle(ctx context.Context, f *flight) {
 	d.dirty = true
 	d.arrange(l, now)
 	d.mu.Unlock()
-	d.report(f.record(step.State, tries, next))
+	a := f.record(step.State, tries, next)
+	if d.report(a); d.cfg.Observe != nil {
+		d.cfg.Observe(a, f.sinceCommit())
+	}
 	if disable {
 		d.disable(ctx, l, f.endpoint)
 	}

@@ -77,6 +77,9 @@ type Config struct {
 	Disable func(ctx context.Context, account, endpoint, reason string) error
 	// Consent is the operator's policy. Default: ConsentPolicyPrefer.
 	Consent ConsentPolicy
+	// Observe, if not nil, is told of each attempt as it is recorded, and how long after its
+	// event's commit it had a connection. It must not block.
+	Observe func(a *Attempt, sinceCommit time.Duration)
 	// Known says whether there is an account, and the position that is true at; NotFound
 	// where there is none.
 	Known func(account string) (events.Position, *events.Error)
@@ -178,6 +181,7 @@ type Dispatcher struct {
 	rearm                   chan struct{} // holds a value when the earliest alarm changed
 
 	delivered, failed, dead uint64 // attempts and deliveries since the start
+	counts                  counts // not guarded: each is atomic
 }
 
 // New makes a Dispatcher. Run works it.

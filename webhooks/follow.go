@@ -232,6 +232,10 @@ type Stats struct {
 	Failed      uint64 `json:"failed"`       // attempts that failed, those of dead deliveries included
 	Dead        uint64 `json:"dead"`         // deliveries given up since the start
 	RecordsLost uint64 `json:"records_lost"` // attempt records that could not be stored
+
+	Retrying   int             `json:"retrying"` // of the attempts under way: not first tries
+	Refills    Refills         `json:"refills"`
+	Checkpoint CheckpointStats `json:"checkpoint"`
 }
 
 // Stats returns how d stands at this moment.
@@ -243,8 +247,10 @@ func (d *Dispatcher) Stats() Stats {
 		Delivered: d.delivered, Failed: d.failed, Dead: d.dead, RecordsLost: d.attempt.lost.Load(),
 	}
 	now := d.cfg.Clock()
+	s.Refills, s.Checkpoint = d.counts.refills(), d.counts.checkpoint(now, d.dirty)
 	for _, l := range d.lanes {
 		s.Pending += l.pending()
+		s.Retrying += l.agains
 		s.InFlight += l.firsts + l.agains
 		s.OpenRetries += len(l.waiting)
 		if l.behind {

@@ -90,6 +90,7 @@ func (d *Dispatcher) refill(ctx context.Context) error {
 		w := d.wanted(l, now)
 		d.mu.Unlock()
 		f, err := d.readOn(ctx, w)
+		d.counts.refilled(f, err)
 		d.refilled(l, w, f, err)
 		if isDamage(err) {
 			return fmt.Errorf("deliver webhooks: %w", err)

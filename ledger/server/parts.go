@@ -36,6 +36,7 @@ type parts struct {
 	archive     *archive.Archive
 	guard       *webhooks.Guard
 	hooks       *webhooks.Dispatcher
+	attempts    *hookMetrics // of hooks
 	http        *webhooks.Client
 	consent     webhooks.ConsentPolicy
 	checkpoints *projections.Checkpoints
@@ -118,9 +119,10 @@ func (s *Server) openWebhooks() (err error) {
 	if err != nil {
 		return err
 	}
+	p.attempts = newHookMetrics()
 	p.hooks = webhooks.New(webhooks.Config{
 		JS: js, Tail: s.tail, Partition: partition, Sealer: s.sealer, Client: p.http,
-		Schedule: schedule, Logger: s.cfg.Logger, Disable: s.disableEndpoint, Consent: p.consent,
+		Schedule: schedule, Logger: s.cfg.Logger, Disable: s.disableEndpoint, Consent: p.consent, Observe: p.attempts.observe,
 		Known: p.views.Known, Dir: s.dir.webhooksDir(), Room: s.roomForViews,
 		DirectoryEvery: uint64(s.cfg.SnapshotEvery), DirectoryPause: s.cfg.SnapshotPause,
 	})

@@ -65,6 +65,6 @@ func (s *Server) metrics() *prometheus.Registry {
 	counter("access_folded_total", "Refused and free requests counted without their key.", func() int64 { return s.parts.access.Stats().Folded })
 	counter("access_dropped_total", "Refused and free requests that are in no record.", func() int64 { return s.parts.access.Stats().Dropped })
 	gauge("log_sequence", "Last acknowledged commit.", func() int64 { return int64(s.tail.End().Sequence) })
-	registry.MustRegister(s.parts.visible, lags{s})
+	registry.MustRegister(s.parts.visible, lags{s}, hookStats{s}, s.parts.attempts.attempts, s.parts.attempts.duration, s.parts.attempts.sinceCommit)
 	return registry
 }
