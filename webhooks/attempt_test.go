@@ -162,7 +162,7 @@ func TestDeliveryAsAReceiverSeesIt(t *testing.T) {
 	}
 	timings := result.Timings
 	result.Timings = Timings{}
-	if diff := cmp.Diff(Result{Status: 200, Outcome: OutcomeDelivered, ResponseHead: []byte("thank you")}, result); diff != "" {
+	if diff := cmp.Diff(Result{Status: 200, Outcome: OutcomeDelivered, ResponseHead: []byte("thank you"), ContentType: "text/plain; charset=utf-8"}, result); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
 	if timings.DNS != 0 || timings.Connect <= 0 || timings.TLS <= 0 || timings.FirstByte <= 0 ||

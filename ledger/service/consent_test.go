@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"log/slog"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -25,7 +26,7 @@ func asking(t *testing.T, answer func(context.Context, Receiver) (string, int64)
 		t.Fatal(err)
 	}
 	return newService(Config{
-		Sealer: sealer, Actor: func(string, string) string { return operator }, Writer: writer.New(writer.Config{}),
+		Logger: slog.New(slog.DiscardHandler), Sealer: sealer, Actor: func(string, string) string { return operator }, Writer: writer.New(writer.Config{}),
 		EndpointSecret: webhooks.NewSecret, EndpointKey: func([32]byte) string { return "whpk_" },
 		CheckEndpoint: func(string, map[string]string) error { return nil },
 		Consent:       answer, RequireConsent: true,

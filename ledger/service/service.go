@@ -196,20 +196,21 @@ func (r *request) commandID() (id ulid.ULID, receipt bool, err *events.Error) {
 	return id, true, err
 }
 
-// trace is the trace that the caller says the command belongs to. Of two neither counts
-// (W3C Trace Context, §3.2).
-func (r *request) trace() events.Trace {
+// trace is the trace that the caller says the command belongs to, nil where it says none. Of
+// two neither counts (W3C Trace Context, §3.2).
+func (r *request) trace() *events.Trace {
 	if len(r.header) == 0 {
-		return events.Trace{}
+		return nil
 	}
 	values, other := r.header[store.HeaderTraceparent], r.header[traceparentOfHTTP]
-	switch {
-	case len(values) == 1 && len(other) == 0:
-		return events.ParseTraceparent(values[0])
-	case len(values) == 0 && len(other) == 1:
-		return events.ParseTraceparent(other[0])
+	if len(values)+len(other) != 1 {
+		return nil
 	}
-	return events.Trace{}
+	t := events.ParseTraceparent((append(values, other...))[0])
+	if t == (events.Trace{}) {
+		return nil
+	}
+	return &t
 }
 
 // traceparentOfHTTP is the header as HTTP libraries write it.

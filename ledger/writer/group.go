@@ -273,7 +273,10 @@ func (w *Writer) commit(p *pending, account, command string, evs []events.Event)
 	req := p.req
 	entry := store.Entry{
 		CommandID: req.ID, Receipt: req.Receipt, Command: command,
-		Account: account, Actor: req.Actor, Trace: req.Trace, Outcome: events.OK, Events: evs,
+		Account: account, Actor: req.Actor, Outcome: events.OK, Events: evs,
+	}
+	if req.Trace != nil {
+		entry.Trace = *req.Trace
 	}
 	if req.Receipt {
 		entry.InputHash = req.InputHash

@@ -102,7 +102,7 @@ type Request struct {
 	Bytes     int        // of the body
 	InputHash store.Hash // SHA-256(subject, NUL, body)
 	Actor     string
-	Trace     events.Trace // the trace it belongs to; zero: none
+	Trace     *events.Trace // the trace it belongs to; nil: none
 	Deadline  time.Time
 
 	// Lane, when not 0, puts the request behind all others of that lane and before those
