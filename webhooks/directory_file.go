@@ -24,7 +24,7 @@ import (
 // It is derived from the log and may vanish.
 const (
 	directoryMagic   = "KLW"
-	directoryVersion = 1
+	directoryVersion = 2
 	directoryTemp    = ".tmp"
 )
 
@@ -41,7 +41,7 @@ type savedLane struct {
 	subscriber
 	open, queue []entry // tried; not yet tried; each by feed sequence
 	behind      bool
-	next        entry
+	next        place
 }
 
 // takeDown takes down the directory and the lanes. d.mu is held. What it returns shares
@@ -115,22 +115,19 @@ func (l *savedLane) code(c *events.Coder) {
 	c.String(&l.account)
 	c.Uint(&l.registered)
 	c.Uint(&l.owed)
-	n := c.Len(len(l.terms))
 	if c.Reading() {
-		l.endpoint, l.terms = &events.Endpoint{}, make([]terms, n)
+		l.endpoint = &events.Endpoint{}
 	}
 	c.Nested(l.endpoint)
-	for i := range l.terms {
-		t := &l.terms[i]
-		c.Uint(&t.since)
-		c.Strings(&t.filters)
-		c.String(&t.environment)
+	if c.Reading() {
+		l.terms = l.terms.after(l.endpoint)
 	}
 	codeEntries(c, &l.open)
 	codeEntries(c, &l.queue)
 	c.Bool(&l.behind)
 	if l.behind {
-		codeEntry(c, entry{}, &l.next)
+		codeEntry(c, entry{}, &l.next.entry)
+		l.next.terms = l.next.terms.code(c, l.terms)
 	}
 }
 

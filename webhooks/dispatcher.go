@@ -159,6 +159,7 @@ type Dispatcher struct {
 	attempt *attemptLog
 	commits commitCache
 	doctors doctors
+	feed    feed
 	saver   saver // belongs to Run, and to the one goroutine that saves while it runs
 	// step is called between the steps of saving the directory, by their names: a test
 	// stops there with an error.
@@ -200,6 +201,7 @@ func New(cfg Config) *Dispatcher {
 	}
 	d.attempt = newAttemptLog(d.cfg.JS, d.cfg.Logger)
 	d.commits = commitCache{read: d.foldedCommit}
+	d.feed = streamFeed{js: cfg.JS, partition: cfg.Partition}
 	d.saver = saver{js: cfg.JS, partition: cfg.Partition}
 	rand.Read(d.saver.writer[:])
 	return d

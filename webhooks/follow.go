@@ -81,22 +81,23 @@ func (d *Dispatcher) fold(c *store.Commit) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.cfg.Clock()
-	feed := c.Ordinal
+	at := sight{feed: c.Ordinal, commit: c.Sequence, in: c}
+	owe := func(s *subscriber) {
+		l := d.lanes[s.endpoint.ID]
+		if l.owe(entry{feed: at.feed, commit: c.Sequence, number: s.owed}) {
+			d.arrange(l, now)
+		}
+	}
 	for i := range c.Entries {
 		for j := range c.Entries[i].Events {
-			feed++
-			about := d.directory.fold(feed, &c.Entries[i].Events[j], func(s *subscriber) {
-				l := d.lanes[s.endpoint.ID]
-				if l.owe(entry{feed: feed, commit: c.Sequence, number: s.owed}) {
-					d.arrange(l, now)
-				}
-			})
-			if about != nil {
+			at.Event, at.cloud = &c.Entries[i].Events[j], nil
+			at.feed++
+			if about := d.directory.fold(&at, owe); about != nil {
 				d.change(about, now)
 			}
 		}
 	}
-	d.unsaved += feed - c.Ordinal + 1
+	d.unsaved += at.feed - c.Ordinal + 1
 	d.read = store.ChainAt(c)
 	d.moved.Broadcast()
 }
@@ -110,7 +111,6 @@ func (d *Dispatcher) change(s *subscriber, now time.Time) {
 		d.lanes[s.endpoint.ID] = l
 	}
 	l.gone = false
-	l.forgetTerms()
 	if s.endpoint.Status == events.Removed {
 		l.drop()
 		delete(d.lanes, s.endpoint.ID)

@@ -2,7 +2,6 @@ package webhooks
 
 import (
 	"container/heap"
-	"slices"
 	"time"
 
 	"github.com/keyledger/keyledger/events"
@@ -57,7 +56,7 @@ type lane struct {
 
 	queue   []entry              // owed and not yet tried, in order
 	behind  bool                 // more is owed than the queue has
-	next    entry                // while behind: the place from which to read on, and the number of what comes
+	next    place                // while behind: from where to read on
 	open    map[uint64]*delivery // tried and not settled, by feed sequence
 	waiting tryHeap              // those of open that are not under way
 	firsts  int                  // first tries under way
@@ -96,7 +95,7 @@ func (l *lane) owe(e entry) bool {
 		return false
 	}
 	if len(l.queue) >= laneQueueMax {
-		l.behind, l.next = true, e
+		l.behind, l.next = true, place{e, l.terms}
 		return true
 	}
 	l.queue = append(l.queue, e)
@@ -189,21 +188,6 @@ func (l *lane) drop() {
 	clear(l.open)
 }
 
-// forgetTerms drops the terms that no event is matched by any more: what comes before the
-// lane's place is not read again, and what it has in memory has its number. A list that was
-// handed out stays as it is.
-func (l *lane) forgetTerms() {
-	first := len(l.terms) - 1
-	if l.behind {
-		for first > 0 && l.terms[first].since >= l.next.feed {
-			first--
-		}
-	}
-	if first > 0 {
-		l.terms = slices.Clone(l.terms[first:])
-	}
-}
-
 // wantsRefill says whether the feed should be read for the lane.
 func (l *lane) wantsRefill(now time.Time) bool { return l.refillable() && !l.look.After(now) }
 
@@ -243,7 +227,7 @@ func (l *lane) started(end uint64) entry {
 	case len(l.queue) > 0:
 		return l.queue[0]
 	case l.behind:
-		return l.next
+		return l.next.entry
 	}
 	return entry{feed: end + 1, number: l.owed + 1}
 }

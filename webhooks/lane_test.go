@@ -1,8 +1,6 @@
 package webhooks
 
 import (
-	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -140,57 +138,5 @@ func TestAlarms(t *testing.T) {
 		if !changed && !before.Equal(earliest) {
 			t.Fatal("the earliest time moved, and nobody was told")
 		}
-	}
-}
-
-// However often its terms change, an endpoint keeps those that something will still be
-// matched by, in memory and in the saved directory; a list that was handed out stays.
-func TestTermsAreForgotten(t *testing.T) {
-	d := New(Config{})
-	e := events.Endpoint{ID: "endpoint_1", Account: "a", Environment: events.Test, Headers: []string{}, Status: events.Active}
-	d.restored = &checkpoint{}
-	feed := uint64(0)
-	update := func(times int) {
-		for range times {
-			after := e
-			feed++
-			after.Events = []string{fmt.Sprintf("credit.filter_%d", feed)}
-			about := d.directory.fold(feed, &events.Event{Type: "endpoint.resumed", Account: "a", Environment: events.Test, Subject: e.ID, Data: &after}, func(*subscriber) {})
-			d.change(about, time.Time{})
-		}
-	}
-	since := func() (list []uint64) {
-		for _, t := range d.lanes["endpoint_1"].terms {
-			list = append(list, t.since)
-		}
-		return list
-	}
-	update(1000)
-	l := d.lanes["endpoint_1"]
-	if got := since(); !slices.Equal(got, []uint64{1000}) {
-		t.Errorf("at the head: %d terms", len(got))
-	}
-	size := len(d.takeDown().encode())
-	update(1000)
-	if n := len(d.takeDown().encode()); n > size+8 {
-		t.Errorf("the saved directory grew from %d bytes to %d", size, n)
-	}
-	l.behind, l.next = true, entry{feed: 2001}
-	update(3)
-	handed := d.wanted(l, time.Time{}).terms
-	for _, tt := range []struct {
-		place uint64
-		want  []uint64
-	}{
-		{2001, []uint64{2000, 2001, 2002, 2003}}, {2002, []uint64{2001, 2002, 2003}},
-		{2003, []uint64{2002, 2003}}, {2004, []uint64{2003}}, {2005, []uint64{2003}},
-	} {
-		l.next.feed = tt.place
-		if l.forgetTerms(); !slices.Equal(since(), tt.want) {
-			t.Errorf("at %d: terms of %d, want %d", tt.place, since(), tt.want)
-		}
-	}
-	if update(1); len(handed) != 4 || handed[0].since != 2000 || handed[3].since != 2003 {
-		t.Errorf("%d terms that were handed out have changed", len(handed))
 	}
 }

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -89,7 +91,7 @@ func (m *model) commit(list []events.Event) {
 	m.d.fold(c)
 	for i := range list {
 		feed := c.Ordinal + uint64(i) + 1
-		about := m.whole.fold(feed, &list[i], func(s *subscriber) {
+		about := m.whole.fold(&sight{Event: &list[i], feed: feed, commit: c.Sequence, in: c}, func(s *subscriber) {
 			m.owed[owedTo{s.registered, feed}] = entry{feed: feed, commit: c.Sequence, number: s.owed}
 		})
 		if about != nil && about.endpoint.Status == events.Removed {
@@ -109,15 +111,23 @@ func (m *model) happen() {
 	account := accounts[m.rng.IntN(2)]
 	var list []events.Event
 	for range 1 + m.rng.IntN(40) {
-		list = append(list, debit(account, environments[m.rng.IntN(2)], 1))
+		e := debit(account, environments[m.rng.IntN(2)], 1)
+		e.Subject = []string{"key_1", "key_2"}[m.rng.IntN(2)]
+		list = append(list, e)
 	}
 	if m.rng.IntN(3) == 0 {
 		e := &events.Endpoint{
 			ID: fmt.Sprintf("%s%d", account, m.rng.IntN(3)), Account: account, Environment: environments[m.rng.IntN(2)],
 			Events: []string{filters[m.rng.IntN(len(filters))]}, Headers: []string{}, Keys: []string{}, Status: statuses[m.rng.IntN(len(statuses))],
 		}
-		at := m.rng.IntN(len(list))
-		list[at] = events.Event{Type: "endpoint.resumed", Account: account, Environment: e.Environment, Subject: e.ID, Data: e}
+		switch m.rng.IntN(4) {
+		case 0:
+			e.Keys = []string{"key_2"}
+		case 1:
+			e.Filters = jsontext.Value(`[{"exact":{"subject":"key_1"}}]`)
+		}
+		at, types := m.rng.IntN(len(list)), []string{"endpoint.resumed", "endpoint.tested"}
+		list[at] = events.Event{Type: types[m.rng.IntN(2)], Account: account, Environment: e.Environment, Subject: e.ID, Data: e}
 	}
 	m.commit(list)
 }
@@ -285,8 +295,8 @@ func (m *model) crash() {
 // pending, and that exactly this is delivered then, under the same numbers.
 func (m *model) drain(d *Dispatcher, c *checkpoint) {
 	m.t.Helper()
-	same := cmp.AllowUnexported(subscriber{}, terms{})
-	if diff := cmp.Diff(m.needed(d), d.directory, same); diff != "" {
+	same := cmp.Options{cmp.AllowUnexported(subscriber{}), cmp.Comparer((*terms).equal), cmpopts.EquateEmpty()}
+	if diff := cmp.Diff(m.whole, d.directory, same); diff != "" {
 		m.t.Fatalf("the directory (-whole +started):\n%s", diff)
 	}
 	pending := map[uint64]map[uint64]entry{}
@@ -309,25 +319,6 @@ func (m *model) drain(d *Dispatcher, c *checkpoint) {
 			m.t.Fatalf("%s of %d is not delivered %v", l.endpoint.ID, l.registered, pending[l.registered])
 		}
 	}
-}
-
-// needed is the fold of the whole log with those terms of each endpoint that are in force at
-// the place of its lane, or behind it.
-func (m *model) needed(d *Dispatcher) directory {
-	dir := directory{}
-	for account, list := range m.whole {
-		for _, s := range list {
-			l, some := d.lanes[s.endpoint.ID], *s
-			some.terms = nil
-			for i, t := range s.terms {
-				if i == len(s.terms)-1 || l.behind && s.terms[i+1].since >= l.next.feed {
-					some.terms = append(some.terms, t)
-				}
-			}
-			dir[account] = append(dir[account], &some)
-		}
-	}
-	return dir
 }
 
 // drainLane delivers all that a lane has pending, and takes it out of want.

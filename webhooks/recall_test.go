@@ -13,7 +13,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -22,16 +24,16 @@ import (
 // sampleDirectory has an endpoint with nothing to do, and one with all there can be.
 func sampleDirectory() *savedDirectory {
 	one := &events.Endpoint{ID: "endpoint_1", Account: "acme", Environment: events.Test, URL: "https://example.com", Events: []string{"*"},
-		Headers: []string{"x"}, Status: events.Active, Signing: "v1", CreatedAt: 7, Keys: []string{}, SealedSecret: []byte{1, 2}, SealedHeaders: [][]byte{{3}}}
-	two := &events.Endpoint{ID: "endpoint_2", Account: "other", Environment: events.Live, Events: []string{"key.*"}, Headers: []string{}, Keys: []string{}, Status: events.Paused}
+		Headers: []string{"x"}, Status: events.Active, Signing: "v1", CreatedAt: 7, SealedSecret: []byte{1, 2}, SealedHeaders: [][]byte{{3}}}
+	two := &events.Endpoint{ID: "endpoint_2", Account: "other", Environment: events.Live, Events: []string{"key.*"}, Headers: []string{}, Status: events.Paused}
+	before := &events.Endpoint{Environment: events.Live, Events: []string{"a.*", "b.c"}, Keys: []string{"key_1"}, Filters: jsontext.Value(`[{"exact":{"subject":"key_1"}}]`)}
 	return &savedDirectory{
 		at: store.Chain{Sequence: 50, Hash: store.Hash(bytes.Repeat([]byte{0xab}, 32)), Ordinal: 500, Epoch: 3, Time: 1_790_000_000_000},
 		lanes: []savedLane{
-			{subscriber: subscriber{account: "acme", registered: 5, endpoint: one, terms: []terms{{5, []string{"*"}, events.Test}}, owed: 7}},
+			{subscriber: subscriber{account: "acme", registered: 5, endpoint: one, terms: (*terms)(nil).after(one), owed: 7}},
 			{
-				subscriber: subscriber{account: "other", registered: 40, endpoint: two, owed: 300,
-					terms: []terms{{40, []string{"a.*", "b.c"}, events.Live}, {60, []string{"key.*"}, events.Live}}},
-				open: []entry{{100, 9, 11}, {104, 10, 13}}, queue: []entry{{200, 20, 30}}, behind: true, next: entry{300, 19, 31},
+				subscriber: subscriber{account: "other", registered: 40, endpoint: two, terms: (*terms)(nil).after(two), owed: 300},
+				open:       []entry{{100, 9, 11}, {104, 10, 13}}, queue: []entry{{200, 20, 30}}, behind: true, next: place{entry{300, 19, 31}, (*terms)(nil).after(before)},
 			},
 		},
 	}
@@ -40,17 +42,17 @@ func sampleDirectory() *savedDirectory {
 // What was saved is read again, in the form that this version has: who changes it takes the
 // next number for it.
 func TestSavedDirectory(t *testing.T) {
-	const golden = "4b4c5701" + "0032" + "abababababababababababababababababababababababababababababababab" + "f40303" + "80b083c59868" + "02"
+	const golden = "4b4c5702" + "0032" + "abababababababababababababababababababababababababababababababab" + "f40303" + "80b083c59868" + "02"
 	want := sampleDirectory()
 	b := want.encode()
-	if got := hex.EncodeToString(b); !strings.HasPrefix(got, golden) || len(b) != 295 {
+	if got := hex.EncodeToString(b); !strings.HasPrefix(got, golden) || len(b) != 310 {
 		t.Errorf("%d bytes: %s", len(b), got)
 	}
 	got, err := decodeDirectory(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	same := cmp.AllowUnexported(savedDirectory{}, savedLane{}, subscriber{}, terms{}, entry{})
+	same := cmp.Options{cmp.AllowUnexported(savedDirectory{}, savedLane{}, subscriber{}, place{}, entry{}), cmp.Comparer((*terms).equal), cmpopts.EquateEmpty()}
 	if diff := cmp.Diff(want, got, same); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -81,7 +83,7 @@ func TestDamagedDirectory(t *testing.T) {
 func TestDirectoryOfALaneThatReadsAgain(t *testing.T) {
 	d := New(Config{})
 	l := newLane(&subscriber{endpoint: &events.Endpoint{ID: "endpoint_1"}})
-	l.restored, l.behind, l.next = 500, true, entry{feed: 100, commit: 10, number: 7}
+	l.restored, l.behind, l.next = 500, true, place{entry: entry{feed: 100, commit: 10, number: 7}}
 	l.wait(&delivery{entry: entry{feed: 99, commit: 9, number: 6}})
 	l.wait(&delivery{entry: entry{feed: 300, commit: 30, number: 20}})
 	d.lanes["endpoint_1"] = l

@@ -5,13 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/keyledger/keyledger/events"
-	"github.com/keyledger/keyledger/events/store"
 )
 
 const (
@@ -28,48 +24,6 @@ const (
 	refillMessages = 1024             // of the feed, looked at in one refill
 	refillCommits  = 256              // of the log, likewise
 )
-
-var (
-	// errFeedBehind: the feed has nothing yet at the place from which to read on.
-	errFeedBehind = errors.New("the feed is behind the log")
-	// errFeedGap: the feed has lost messages from that place on, by age, size or deletion.
-	errFeedGap = errors.New("the feed does not have every event any more")
-	errEnough  = errors.New("enough was read")
-)
-
-// want is what a refill reads, as it was when it began.
-type want struct {
-	account string
-	terms   []terms
-	from    entry  // feed and commit: where to begin; number: of the first that matches
-	to      uint64 // feed sequence up to which the log was folded
-	commit  uint64 // log sequence of that place
-	settled uint64 // up to this feed sequence nothing is for the queue: lane.restored
-	room    int    // in the queue
-	began   time.Time
-	log     bool // read the log, and not the feed
-}
-
-// found is what it read: entries, and the place from which to read on. Its commit may
-// lie before that place, never behind it.
-type found struct {
-	entries []entry
-	next    entry
-	queued  int  // of the entries: for the queue
-	feed    bool // read from the feed
-}
-
-// take looks at an event and notes it if it is owed.
-func (f *found) take(w *want, feed, commit uint64, eventType, environment string) {
-	if owedBy(w.terms, feed, eventType, environment) {
-		f.entries = append(f.entries, entry{feed: feed, commit: commit, number: f.next.number})
-		f.next.number++
-		if feed > w.settled {
-			f.queued++
-		}
-	}
-	f.next.feed, f.next.commit = feed+1, commit
-}
 
 // refill fills up one lane that is behind after the other. Its error is a
 // *store.DamageError.
@@ -105,7 +59,7 @@ func (d *Dispatcher) wanted(l *lane, now time.Time) *want {
 		l.lagging, l.fromLog = time.Time{}, now.Add(feedRest)
 	}
 	return &want{
-		account: l.account, terms: l.terms, from: l.next,
+		account: l.account, endpoint: l.endpoint.ID, registered: l.registered, from: l.next,
 		to: d.read.Ordinal, commit: d.read.Sequence, settled: l.restored, room: laneQueueMax - len(l.queue),
 		began: now, log: now.Before(l.fromLog),
 	}
@@ -176,113 +130,9 @@ func (d *Dispatcher) takeIn(l *lane, f *found) (say notices) {
 	}
 	if l.next.feed > d.read.Ordinal {
 		l.behind = false
-		if l.next.number != l.owed+1 {
+		if l.next.number != l.owed+1 || !l.next.terms.equal(l.terms) {
 			say.add(l, slog.LevelError, "the feed and the log do not agree on what an endpoint is owed", "feed", l.next.number-1, "log", l.owed)
 		}
 	}
-	l.forgetTerms()
 	return say
-}
-
-// readFeed reads the account's events from the feed. The feed is dense from its first
-// message on unless something was deleted in it, so what is asked is whether it was: at
-// the end, because messages can leave it at any time. Half of its time is for that: a feed
-// that is slow gives what it has given until then.
-func (d *Dispatcher) readFeed(ctx context.Context, w *want) (*found, error) {
-	ctx, cancel := context.WithTimeout(ctx, refillWithin)
-	defer cancel()
-	half := time.Now().Add(refillWithin / 2)
-	stream, err := d.cfg.JS.Stream(ctx, store.StreamFeed(d.cfg.Partition))
-	if err != nil {
-		return nil, err
-	}
-	end := min(stream.CachedInfo().State.LastSeq, w.to)
-	f := &found{next: w.from, feed: true}
-	filter := jetstream.WithGetMsgSubject(store.SubjectFeed(d.cfg.Partition) + w.account + ".>")
-	for range refillMessages {
-		if f.next.feed > end || f.queued >= w.room || time.Now().After(half) {
-			break
-		}
-		msg, err := stream.GetMsg(ctx, f.next.feed, filter)
-		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-			return nil, err
-		}
-		if err != nil || msg.Sequence > end {
-			f.next.feed = end + 1
-			break
-		}
-		if err := f.message(w, msg); err != nil {
-			return nil, err
-		}
-	}
-	info, err := stream.Info(ctx)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case info.State.FirstSeq > w.from.feed || info.State.NumDeleted > 0:
-		return nil, errFeedGap
-	case f.next.feed == w.from.feed:
-		return nil, errFeedBehind
-	}
-	return f, nil
-}
-
-// message takes one message of the feed.
-func (f *found) message(w *want, msg *jetstream.RawStreamMsg) error {
-	// keyledger.events.<p>.<account>.<environment>.<noun>.<verb>.<subject>
-	token := strings.Split(msg.Subject, ".")
-	position, err := events.ParsePosition(msg.Header.Get("ce-position"))
-	if err != nil || len(token) < 7 || position.Sequence < w.from.commit || position.Sequence > w.commit {
-		return fmt.Errorf("message %d of the feed, on %s, is not an event", msg.Sequence, msg.Subject)
-	}
-	environment := token[4]
-	if environment == "-" {
-		environment = ""
-	}
-	f.take(w, msg.Sequence, position.Sequence, token[5]+"."+token[6], environment)
-	return nil
-}
-
-// readLog reads the account's events from the log itself, a number of commits at a time.
-func (d *Dispatcher) readLog(ctx context.Context, w *want) (*found, error) {
-	ctx, cancel := context.WithTimeout(ctx, refillWithin)
-	defer cancel()
-	chain := store.Chain{Partition: d.cfg.Partition}
-	if w.from.commit > 1 {
-		before, err := d.foldedCommit(ctx, w.from.commit-1)
-		if err != nil {
-			return nil, err
-		}
-		chain = store.ChainAt(before)
-	}
-	f := &found{next: w.from}
-	end := min(w.commit, chain.Sequence+refillCommits)
-	err := store.ReadChecked(ctx, d.cfg.Tail.Log(), &chain, end, func(c *store.Commit) error {
-		feed := c.Ordinal
-		for i := range c.Entries {
-			for j := range c.Entries[i].Events {
-				e := &c.Entries[i].Events[j]
-				if feed++; feed < w.from.feed || e.Account != w.account {
-					continue
-				}
-				if f.queued >= w.room {
-					return errEnough
-				}
-				f.take(w, feed, c.Sequence, e.Type, e.Environment)
-			}
-		}
-		f.next.feed, f.next.commit = c.End()+1, c.Sequence+1
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		return f, nil
-	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the log from commit %d: %w", w.from.commit, err)
-	}
-	return f, nil
 }

@@ -19,57 +19,55 @@ import (
 
 // badFeed is the feed of a model's log, which takes its time or says nothing.
 type badFeed struct {
-	jetstream.JetStream
-	m *model
+	m     *model
+	asked int // for its state
 
 	silent      bool          // it says nothing at all
 	each        time.Duration // that a message takes
-	stateSilent bool          // it gives messages and not its state
+	stateSilent bool          // it gives messages, and not its state behind them
 }
 
-func (f *badFeed) Stream(ctx context.Context, _ string) (jetstream.Stream, error) {
-	if f.silent {
+func (f *badFeed) state(ctx context.Context) (jetstream.StreamState, error) {
+	f.asked++
+	if f.silent || f.stateSilent && f.asked%2 == 0 {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return jetstream.StreamState{}, ctx.Err()
 	}
-	return badStream{f: f}, nil
+	return jetstream.StreamState{FirstSeq: 1, LastSeq: f.m.chain.Ordinal}, nil
 }
 
-type badStream struct {
-	jetstream.Stream
-	f *badFeed
-}
-
-func (s badStream) CachedInfo() *jetstream.StreamInfo {
-	return &jetstream.StreamInfo{State: jetstream.StreamState{FirstSeq: 1, LastSeq: s.f.m.chain.Ordinal}}
-}
-
-func (s badStream) Info(ctx context.Context, _ ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	if s.f.stateSilent {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	return s.CachedInfo(), nil
-}
-
-// GetMsg finds an event in the log, in which each commit here has one. All are of the account
+// read finds events in the log, in which each commit here has one. All are of the account
 // that is asked for.
-func (s badStream) GetMsg(ctx context.Context, sequence uint64, _ ...jetstream.GetMsgOpt) (*jetstream.RawStreamMsg, error) {
-	select {
-	case <-time.After(s.f.each):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+func (f *badFeed) read(ctx context.Context, _ string, from, to uint64, _ int, take func(*store.Scanned) error) error {
+	for sequence := from; sequence <= to; sequence++ {
+		select {
+		case <-time.After(f.each):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		c, err := f.m.tail.Commit(ctx, sequence)
+		if err == nil {
+			err = c.Each(func(e *events.CloudEvent) error { return take(scannedOf(f.m.t, sequence, e)) })
+		}
+		if err != nil {
+			return err
+		}
 	}
-	c, err := s.f.m.tail.Commit(ctx, sequence)
+	return nil
+}
+
+// scannedOf is an event as it is read from the feed.
+func scannedOf(t testing.TB, sequence uint64, e *events.CloudEvent) *store.Scanned {
+	t.Helper()
+	header, err := nats.DecodeHeadersMsg(append(e.AppendHeaders([]byte("NATS/1.0\r\n")), "\r\n"...))
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	e := c.Entries[0].Events[0]
-	position := events.Position{Sequence: c.Sequence}
-	return &jetstream.RawStreamMsg{
-		Sequence: sequence, Header: nats.Header{"ce-position": {position.String()}},
-		Subject: store.SubjectFeed(0) + e.Account + "." + e.Environment + "." + e.Type + "." + e.Subject,
-	}, nil
+	data, err := events.Encode(e.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &store.Scanned{Sequence: sequence, Subject: store.SubjectFeed(0) + string(e.AppendSubject(nil)), Header: header, Data: data}
 }
 
 // A feed that is slow gives what it can, and one that does not answer is left alone for a
@@ -98,7 +96,7 @@ func TestFeedThatTakesItsTime(t *testing.T) {
 					m.commit([]events.Event{debit("a", events.Test, i)})
 				}
 				m.d.cfg.Clock, m.d.cfg.Timer = time.Now, Config{}.withDefaults().Timer
-				m.d.cfg.JS = feed
+				m.d.feed = feed
 				ctx, stop := context.WithTimeout(t.Context(), time.Hour)
 				defer stop()
 				ended := make(chan error)
@@ -177,7 +175,7 @@ func TestLoggedWithoutTheLock(t *testing.T) {
 	log.d.lanes["endpoint_1"] = l
 	log.d.begin()
 	log.d.refilled(l, &want{}, nil, errors.New("no answer"))
-	log.d.refilled(l, &want{}, &found{next: entry{feed: 1, number: 7}}, nil)
+	log.d.refilled(l, &want{}, &found{next: place{entry: entry{feed: 1, number: 7}}}, nil)
 	if log.free != 3 || log.held != 0 {
 		t.Errorf("%d lines without the lock, %d with it; want 3 and 0", log.free, log.held)
 	}

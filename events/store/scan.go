@@ -15,6 +15,7 @@ const (
 	scanWindowMin = 64      // stream sequences in the shortest window
 	scanWindowMax = 1 << 16 // and in the longest
 	scanBatch     = 256     // messages in one answer
+	scanFew       = 16      // messages in the first answer to one who expects few
 )
 
 // Scan reads the messages of some subjects of a stream backwards. JetStream reads a
@@ -31,6 +32,8 @@ type Scan struct {
 type Scanned struct {
 	Sequence uint64    // in the stream
 	Stored   time.Time // when
+	Subject  string
+	Header   nats.Header // with some of NATS beside its own
 	Data     []byte
 }
 
@@ -76,8 +79,21 @@ func (s *Scan) Backwards(ctx context.Context, before uint64, few int, f func(*Sc
 
 // Window calls f for each message from one sequence up to another, exclusive, in order.
 func (s *Scan) Window(ctx context.Context, from, to uint64, f func(*Scanned) error) error {
-	for from < to {
-		next, err := s.batch(ctx, from, to, f)
+	return s.forwards(ctx, from, to, scanBatch, f)
+}
+
+// Forwards is Window for somebody who has no Scan and expects to end it, by f's error, after
+// some few messages.
+func Forwards(ctx context.Context, conn *nats.Conn, stream, filter string, from, to uint64, few int, f func(*Scanned) error) error {
+	s := &Scan{conn: conn, stream: stream, filter: filter}
+	return s.forwards(ctx, from, to, max(few, scanFew), f)
+}
+
+// forwards asks for first messages, and then for more at once.
+func (s *Scan) forwards(ctx context.Context, from, to uint64, first int, f func(*Scanned) error) error {
+	for size := first; from < to; size *= 2 {
+		size = min(size, scanBatch)
+		next, err := s.batch(ctx, from, to, size, f)
 		if err != nil {
 			return fmt.Errorf("read stream %s from %d: %w", s.stream, from, err)
 		}
@@ -88,14 +104,14 @@ func (s *Scan) Window(ctx context.Context, from, to uint64, f func(*Scanned) err
 
 // batch asks for a batch of messages by direct get (ADR-31) and returns the sequence
 // from which to ask on, to if nothing is left before it.
-func (s *Scan) batch(ctx context.Context, from, to uint64, f func(*Scanned) error) (next uint64, err error) {
+func (s *Scan) batch(ctx context.Context, from, to uint64, size int, f func(*Scanned) error) (next uint64, err error) {
 	inbox := s.conn.NewInbox()
 	sub, err := s.conn.SubscribeSync(inbox)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, sub.Unsubscribe()) }()
-	request := fmt.Appendf(nil, `{"seq":%d,"batch":%d,"next_by_subj":"%s"}`, from, scanBatch, s.filter)
+	request := fmt.Appendf(nil, `{"seq":%d,"batch":%d,"next_by_subj":"%s"}`, from, size, s.filter)
 	if err := s.conn.PublishRequest(jetstream.DefaultAPIPrefix+"DIRECT.GET."+s.stream, inbox, request); err != nil {
 		return 0, err
 	}
@@ -140,5 +156,5 @@ func scanned(msg *nats.Msg) (*Scanned, error) {
 	if err != nil {
 		return nil, fmt.Errorf("time of message %d: %w", sequence, err)
 	}
-	return &Scanned{Sequence: sequence, Stored: stored, Data: msg.Data}, nil
+	return &Scanned{Sequence: sequence, Stored: stored, Subject: msg.Header.Get(jetstream.SubjectHeader), Header: msg.Header, Data: msg.Data}, nil
 }
