@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	checkpointVersion = 1
+	// checkpointVersion is what is written. Version 1, without marks of endpoints, is read too.
+	checkpointVersion = 2
 	// checkpointBytesMax bounds one checkpoint; NATS takes 1 MiB.
 	checkpointBytesMax = 768 << 10
 	// reasonsMax bounds the different reasons in one checkpoint. The texts are fixed
@@ -41,6 +42,8 @@ type laneState struct {
 	Registered uint64      // feed sequence of its registration: its name here
 	Cursor     uint64      // everything up to here is settled, except what Open lists
 	Held       events.Time // nothing is sent before; 0: it is not held back
+	Parked     bool        // see lane.parked
+	Probing    bool        // see lane.probing
 	Open       []openState // by Feed
 }
 
@@ -62,11 +65,14 @@ func (d *Dispatcher) snapshot(now time.Time) *checkpoint {
 		Sequence: d.read.Sequence, Hash: d.read.Hash, Feed: d.read.Ordinal,
 	}
 	for _, l := range d.lanes {
-		state := laneState{Registered: l.registered, Cursor: max(l.started(c.Feed).feed-1, l.restored)}
+		state := laneState{
+			Registered: l.registered, Cursor: max(l.started(c.Feed).feed-1, l.restored),
+			Parked: l.parked, Probing: l.probing,
+		}
 		if l.held.After(now) {
 			state.Held = roundUp(l.held)
 		}
-		if state.Cursor >= c.Feed && state.Held == 0 && len(l.open)+len(l.saved) == 0 {
+		if state.Cursor >= c.Feed && state.Held == 0 && !l.parked && len(l.open)+len(l.saved) == 0 {
 			continue
 		}
 		for _, o := range slices.AppendSeq(slices.Collect(maps.Values(l.open)), maps.Values(l.saved)) {
@@ -169,14 +175,18 @@ func (c *checkpoint) code(w *events.Coder, reasons *[]string) {
 
 func (l *laneState) encode(reasons []string) []byte {
 	w := events.NewWriter(nil)
-	l.code(w, reasons)
+	l.code(w, checkpointVersion, reasons)
 	return w.Bytes()
 }
 
-func (l *laneState) code(c *events.Coder, reasons []string) {
+// code says whether all that is stored is known.
+func (l *laneState) code(c *events.Coder, version uint64, reasons []string) bool {
 	c.Uint(&l.Registered)
 	c.Uint(&l.Cursor)
 	c.Time(&l.Held)
+	if version > 1 && !codeMarks(c, &l.Parked, &l.Probing) {
+		return false
+	}
 	n := c.Len(len(l.Open))
 	if c.Reading() && n > 0 {
 		l.Open = make([]openState, n)
@@ -187,6 +197,23 @@ func (l *laneState) code(c *events.Coder, reasons []string) {
 		o.code(c, before, reasons)
 		before = o.Feed
 	}
+	return true
+}
+
+// codeMarks codes what is so of an endpoint, as the bits of one number, and says whether
+// that has no others.
+func codeMarks(c *events.Coder, marks ...*bool) bool {
+	var bits uint64
+	for i, mark := range marks {
+		if *mark {
+			bits |= 1 << i
+		}
+	}
+	c.Uint(&bits)
+	for i, mark := range marks {
+		*mark = bits>>i&1 == 1
+	}
+	return bits>>len(marks) == 0
 }
 
 // code codes the feed sequence as the distance from the one before.
@@ -214,15 +241,17 @@ func decodeCheckpoint(b []byte) (*checkpoint, error) {
 	r := events.NewReader(b)
 	var version uint64
 	r.Uint(&version)
-	if version != checkpointVersion {
-		return nil, fmt.Errorf("checkpoint version %d is not known to this keyledger (it knows %d): use a newer one", version, checkpointVersion)
+	if version < 1 || version > checkpointVersion {
+		return nil, fmt.Errorf("checkpoint version %d is not known to this keyledger (it knows up to %d): use a newer one", version, checkpointVersion)
 	}
 	c := &checkpoint{}
 	var reasons []string
 	c.code(r, &reasons)
 	c.Lanes = make([]laneState, r.Len(0))
 	for i := range c.Lanes {
-		c.Lanes[i].code(r, reasons)
+		if !c.Lanes[i].code(r, version, reasons) {
+			return nil, fmt.Errorf("read checkpoint: what it says of endpoint %d is not known to this keyledger: use a newer one", c.Lanes[i].Registered)
+		}
 	}
 	if r.Err() != nil {
 		return nil, fmt.Errorf("read checkpoint: %w", r.Err())

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"encoding/hex"
 	mathrand "math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,6 +23,7 @@ func randomCheckpoint(rng *mathrand.Rand) *checkpoint {
 		if rng.IntN(3) == 0 {
 			l.Held = c.At + events.Time(rng.Int64N(1000))
 		}
+		l.Parked, l.Probing = rng.IntN(5) == 0, rng.IntN(9) == 0
 		feed := l.Cursor - 100
 		for range rng.IntN(20) {
 			feed += 1 + rng.Uint64N(4)
@@ -133,32 +135,52 @@ func TestCheckpointSize(t *testing.T) {
 	}
 }
 
-// The stored form is for ever: this checkpoint was written by the first version.
+// The stored forms are for ever: these checkpoints were written by the versions.
 func TestCheckpointGolden(t *testing.T) {
-	const golden = "01000102030405060708090a0b0c0d0e0f80b083c5986832" + "abababababababababababababababababababababababababababababababab" +
-		"f40302" + "00" + "1268656164657273" + "3a2074696d6564206f7574" + "02" + "05f403c0d98ac5986800" +
-		"28e7030002" + "d6030190fe83c5986880b083c5986880b083c598680001" + "1102c0ffa7c59868e09382c5986880b083c59868f40300"
-	c := &checkpoint{
-		Writer: [16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, At: 1_790_000_000_000, Sequence: 50, Feed: 500,
-		Lanes: []laneState{
-			{Registered: 5, Cursor: 500, Held: 1_790_000_060_000},
-			{Registered: 40, Cursor: 487, Open: []openState{
-				{Feed: 470, Tries: 1, Next: 1_790_000_005_000, First: 1_790_000_000_000, Last: 1_790_000_000_000, Reason: "headers: timed out"},
-				{Feed: 487, Tries: 2, Next: 1_790_000_300_000, First: 1_789_999_990_000, Last: 1_790_000_000_000, Status: 500},
-			}},
-		},
+	const head = "000102030405060708090a0b0c0d0e0f80b083c5986832" + "abababababababababababababababababababababababababababababababab" +
+		"f40302" + "00" + "1268656164657273" + "3a2074696d6564206f7574"
+	const open = "02" + "d6030190fe83c5986880b083c5986880b083c598680001" + "1102c0ffa7c59868e09382c5986880b083c59868f40300"
+	want := func() *checkpoint {
+		c := &checkpoint{
+			Writer: [16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, At: 1_790_000_000_000, Sequence: 50, Feed: 500,
+			Lanes: []laneState{
+				{Registered: 5, Cursor: 500, Held: 1_790_000_060_000},
+				{Registered: 40, Cursor: 487, Open: []openState{
+					{Feed: 470, Tries: 1, Next: 1_790_000_005_000, First: 1_790_000_000_000, Last: 1_790_000_000_000, Reason: "headers: timed out"},
+					{Feed: 487, Tries: 2, Next: 1_790_000_300_000, First: 1_789_999_990_000, Last: 1_790_000_000_000, Status: 500},
+				}},
+			},
+		}
+		for i := range c.Hash {
+			c.Hash[i] = 0xab
+		}
+		return c
 	}
-	for i := range c.Hash {
-		c.Hash[i] = 0xab
+	read := func(golden string, want *checkpoint) {
+		t.Helper()
+		b, err := hex.DecodeString(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, decode(t, b)); diff != "" {
+			t.Errorf("read (-want +got):\n%s", diff)
+		}
 	}
-	if got := hex.EncodeToString(c.encode(checkpointBytesMax)); got != golden {
+	read("01"+head+"02"+"05f403c0d98ac5986800"+"28e70300"+open, want())
+	now := want()
+	now.Lanes[0].Parked, now.Lanes[0].Probing = true, true
+	const golden = "02" + head + "02" + "05f403c0d98ac598680300" + "28e7030000" + open
+	read(golden, now)
+	if got := hex.EncodeToString(now.encode(checkpointBytesMax)); got != golden {
 		t.Errorf("written\n%s\nwant\n%s", got, golden)
 	}
-	b, err := hex.DecodeString(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(c, decode(t, b)); diff != "" {
-		t.Errorf("read (-want +got):\n%s", diff)
+	for _, later := range []string{"03" + golden[2:], "02" + head + "01" + "05f4030080010000"} {
+		b, err := hex.DecodeString(later)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := decodeCheckpoint(b); err == nil || !strings.Contains(err.Error(), "use a newer one") {
+			t.Errorf("a checkpoint of later: %v", err)
+		}
 	}
 }

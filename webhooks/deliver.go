@@ -110,15 +110,36 @@ func (d *Dispatcher) putBack(f *flight, pause time.Duration) {
 	d.arrange(f.lane, now)
 }
 
-// settle takes an attempt's result in: the delivery is done, or waits for its next try,
-// or is dead; the endpoint may be held back, or disabled.
+// settle takes an attempt's result in.
 func (d *Dispatcher) settle(ctx context.Context, f *flight) {
-	l, job := f.lane, f.delivery
 	d.mu.Lock()
 	now := d.cfg.Clock()
+	step, disable := d.conclude(f, now)
+	tries, next := f.delivery.tries, time.Time{}
+	if step.State == StatePending && !f.lane.removed {
+		next = f.delivery.next
+	}
+	d.dirty = true
+	d.arrange(f.lane, now)
+	d.mu.Unlock()
+	a := f.record(step.State, tries, next)
+	if d.report(a); d.cfg.Observe != nil {
+		d.cfg.Observe(a, f.sinceCommit())
+	}
+	if disable {
+		d.disable(ctx, f.lane, f.endpoint, "the receiver answered 410 Gone")
+	}
+}
+
+// conclude ends an attempt: the delivery is done, or waits for its next try, or is dead; the
+// endpoint may be held back, or is to be disabled, and the lane may be parked. d.mu is held.
+func (d *Dispatcher) conclude(f *flight, now time.Time) (step Step, disable bool) {
+	l, job := f.lane, f.delivery
 	job.tries++
-	step := d.cfg.Schedule.After(f.result.Outcome, job.tries, f.result.RetryAfter)
-	tries, removed, next := job.tries, l.removed, time.Time{}
+	step = d.cfg.Schedule.After(f.result.Outcome, job.tries, f.result.RetryAfter)
+	if l.probing {
+		step = step.within(probeEvery, f.result.RetryAfter)
+	}
 	l.land(f.line == lineFirst)
 	job.last, job.status, job.reason = events.At(now), f.result.Status, reasonOf(f.result)
 	switch step.State {
@@ -138,33 +159,22 @@ func (d *Dispatcher) settle(ctx context.Context, f *flight) {
 	if f.result.Phase != "" {
 		l.width = 1
 	}
-	disable := false
-	switch {
-	case removed: // nothing is owed any more
-	case step.State == StatePending:
-		next = job.next
+	if l.removed { // nothing is owed any more
+		return step, false
+	}
+	if step.State == StatePending {
 		l.wait(job)
-	default:
+	} else {
 		delete(l.open, job.feed)
 	}
-	if !removed {
-		if until := now.Add(step.Hold); step.Hold > 0 && until.After(l.held) {
-			l.held = until
-		}
-		// An answer to a request from before the endpoint last changed says nothing about now.
-		disable = step.Disable && !l.gone && l.endpoint == f.endpoint
-		l.gone = l.gone || disable
+	l.park(job, step.State, d.cfg.Schedule, now)
+	if until := now.Add(step.Hold); step.Hold > 0 && until.After(l.held) {
+		l.held = until
 	}
-	d.dirty = true
-	d.arrange(l, now)
-	d.mu.Unlock()
-	a := f.record(step.State, tries, next)
-	if d.report(a); d.cfg.Observe != nil {
-		d.cfg.Observe(a, f.sinceCommit())
-	}
-	if disable {
-		d.disable(ctx, l, f.endpoint)
-	}
+	// An answer to a request from before the endpoint last changed says nothing about now.
+	disable = step.Disable && !l.gone && l.endpoint == f.endpoint
+	l.gone = l.gone || disable
+	return step, disable
 }
 
 // reasonOf says in a fixed text why an attempt failed before there was a whole answer.
@@ -175,19 +185,19 @@ func reasonOf(r Result) string {
 	return string(r.Phase) + ": " + r.Error
 }
 
-// disable has an endpoint disabled that answered 410. Until the event comes by the log
-// its lane stands still.
+// disable has an endpoint disabled, for a reason. Until the event comes by the log its lane
+// stands still.
 //
 // If we crash before the event is in the log, the delivery that was answered 410 is
 // still open, and its next try is answered likewise.
-func (d *Dispatcher) disable(ctx context.Context, l *lane, endpoint *events.Endpoint) {
+func (d *Dispatcher) disable(ctx context.Context, l *lane, endpoint *events.Endpoint, reason string) {
 	ctx, cancel := context.WithTimeout(ctx, disableWithin)
 	defer cancel()
-	err := d.cfg.Disable(ctx, endpoint.Account, endpoint.ID, "the receiver answered 410 Gone")
+	err := d.cfg.Disable(ctx, endpoint.Account, endpoint.ID, reason)
 	if err == nil {
 		return
 	}
-	d.cfg.Logger.Error("cannot disable an endpoint that is gone; trying again", "account", endpoint.Account, "endpoint", endpoint.ID, "error", err)
+	d.cfg.Logger.Error("cannot disable an endpoint; trying again", "account", endpoint.Account, "endpoint", endpoint.ID, "error", err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.cfg.Clock()

@@ -292,32 +292,6 @@ func TestOldGoneDoesNotDisable(t *testing.T) {
 	r.checkDelivered(to, "endpoint_1")
 }
 
-// An endpoint that fails everything is tried with a hundred deliveries, and no more.
-func TestOpenRetriesAreBounded(t *testing.T) {
-	r := newRig(t)
-	to := newReceiver(t, status(http.StatusInternalServerError))
-	well := newReceiver(t, nil)
-	r.commit(opened("acme"))
-	r.add("endpoint_1", to)
-	r.add("endpoint_2", well)
-	d := r.start(r.onClock())
-	r.commit(debits(300)...)
-	well.requests(300)
-	d.waiting("endpoint_1", laneOpenMax)
-	if n := len(to.list()); n != laneOpenMax {
-		t.Errorf("%d requests, want %d", n, laneOpenMax)
-	}
-	d.see("the other is done", func() bool { return d.lanes["endpoint_2"].pending() == 0 })
-	if s := d.Stats(); s.Pending != 300 || s.OpenRetries != laneOpenMax || s.Behind != 1 {
-		t.Errorf("stats %+v", s)
-	}
-	to.answers(nil)
-	r.clock.advance(5 * time.Second)
-	d.idle()
-	r.checkDelivered(to, "endpoint_1")
-	r.checkDelivered(well, "endpoint_2")
-}
-
 // First tries and later ones have separate slots: with all slots for later tries taken
 // by an endpoint that hangs, fresh events still go out, and within one endpoint too.
 func TestRetriesDoNotStarveFreshEvents(t *testing.T) {

@@ -125,6 +125,7 @@ func (d *Dispatcher) open(s *subscriber, now time.Time) *lane {
 	l.restored = d.restored.Feed
 	if state := d.restored.lane(s.registered); state != nil {
 		l.restored, l.saved = state.Cursor, state.deliveries(now)
+		l.parked, l.probing = state.Parked, state.Probing
 		l.held = minTime(state.Held.Std(), now.Add(MaxWait))
 	}
 	return l
@@ -224,6 +225,7 @@ type Stats struct {
 	Lanes       int    `json:"lanes"`        // endpoints that are not removed
 	Behind      int    `json:"behind"`       // of those: owed more than they have in memory
 	HeldBack    int    `json:"held_back"`    // of those: their receiver asked for a pause
+	Parked      int    `json:"parked"`       // of those: so much fails that only the oldest delivery is tried
 	Pending     uint64 `json:"pending"`      // deliveries owed and not settled; more after a crash, until its lanes have read again
 	InFlight    int    `json:"in_flight"`    // attempts under way
 	OpenRetries int    `json:"open_retries"` // deliveries that wait for their next try
@@ -258,6 +260,9 @@ func (d *Dispatcher) Stats() Stats {
 		}
 		if l.held.After(now) {
 			s.HeldBack++
+		}
+		if l.parked {
+			s.Parked++
 		}
 	}
 	return s

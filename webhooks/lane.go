@@ -69,6 +69,8 @@ type lane struct {
 	held    time.Time // nothing is sent before
 	gone    bool      // answered 410: nothing is sent until an event says more about the endpoint
 	removed bool      // nothing is owed any more
+	parked  bool      // only the oldest delivery is tried; see park.go
+	probing bool      // parked, and one of the oldest is dead: tries come probeEvery apart at most
 
 	refilling bool      // somebody reads the feed for it
 	look      time.Time // when to look at the feed again, which did not go far enough
@@ -131,9 +133,10 @@ func (l *lane) runs() bool {
 	return !l.removed && !l.gone && l.endpoint.Status == events.Active
 }
 
-// due says whether a waiting delivery's time has come.
+// due says whether the time of a later try has come.
 func (l *lane) due(now time.Time) bool {
-	return len(l.waiting) > 0 && !l.waiting[0].next.After(now)
+	d := l.upNext()
+	return d != nil && !d.next.After(now)
 }
 
 // firstReady says whether a first try may start. Two of the endpoint's slots are kept
@@ -141,6 +144,9 @@ func (l *lane) due(now time.Time) bool {
 func (l *lane) firstReady(now time.Time) bool {
 	if len(l.queue) == 0 || len(l.open) >= laneOpenMax || !l.runs() || l.held.After(now) {
 		return false
+	}
+	if l.parked {
+		return len(l.open) == 0
 	}
 	kept := l.agains
 	if l.due(now) {
@@ -166,7 +172,8 @@ func (l *lane) takeFirst() *delivery {
 
 // takeAgain starts the next try of the waiting delivery whose time came first.
 func (l *lane) takeAgain() *delivery {
-	d := heap.Pop(&l.waiting).(*delivery)
+	d := l.upNext()
+	l.unwait(d)
 	d.flying = true
 	l.agains++
 	return d
@@ -214,8 +221,8 @@ func (l *lane) wakeAt(now time.Time) time.Time {
 		if len(l.queue)+len(l.waiting) > 0 {
 			earlier(l.held)
 		}
-	} else if len(l.waiting) > 0 {
-		earlier(l.waiting[0].next)
+	} else if d := l.upNext(); d != nil {
+		earlier(d.next)
 	}
 	return at
 }

@@ -125,6 +125,13 @@ func (s *Schedule) Wait(tries int, retryAfter time.Duration) (time.Duration, boo
 	return min(max(wait, retryAfter), MaxWait), true
 }
 
+// longest is the most that the schedule itself lets a delivery wait after that many tries,
+// with a second for the rounding of stored times.
+func (s *Schedule) longest(tries int) time.Duration {
+	delay := s.delays[tries]
+	return delay + time.Duration(s.jitter*float64(delay)) + time.Second
+}
+
 // After is the table of outcomes: what follows an attempt that ended in o,
 // after that many tries (the attempt included), when the receiver asked to
 // wait for retryAfter (0: it did not).
