@@ -103,7 +103,7 @@ func (d *Dispatcher) putBack(f *flight, pause time.Duration) {
 	defer d.mu.Unlock()
 	now := d.cfg.Clock()
 	f.lane.land(f.line == lineFirst)
-	if !f.lane.removed {
+	if !f.lane.dropped(f.delivery) {
 		f.delivery.next = now.Add(pause)
 		f.lane.wait(f.delivery)
 	}
@@ -116,7 +116,7 @@ func (d *Dispatcher) settle(ctx context.Context, f *flight) {
 	now := d.cfg.Clock()
 	step, disable := d.conclude(f, now)
 	tries, next := f.delivery.tries, time.Time{}
-	if step.State == StatePending && !f.lane.removed {
+	if step.State == StatePending && !f.lane.dropped(f.delivery) {
 		next = f.delivery.next
 	}
 	d.dirty = true
@@ -159,12 +159,13 @@ func (d *Dispatcher) conclude(f *flight, now time.Time) (step Step, disable bool
 	if f.result.Phase != "" {
 		l.width = 1
 	}
-	if l.removed { // nothing is owed any more
+	switch {
+	case l.removed: // nothing is owed any more
 		return step, false
-	}
-	if step.State == StatePending {
+	case l.dropped(job):
+	case step.State == StatePending:
 		l.wait(job)
-	} else {
+	default:
 		delete(l.open, job.feed)
 	}
 	l.park(job, step.State, d.cfg.Schedule, now)

@@ -36,12 +36,13 @@ type savedDirectory struct {
 
 // savedLane is an endpoint and what of it is not settled up to the place of the directory:
 // open, queue, and, if the lane was behind, everything from next on. All that it was owed
-// before and that is in neither list is settled.
+// before and that is in neither list is settled, and so is everything up to skipped.
 type savedLane struct {
 	subscriber
 	open, queue []entry // tried; not yet tried; each by feed sequence
 	behind      bool
 	next        place
+	skipped     uint64 // up to this feed sequence everything was jumped over
 }
 
 // takeDown takes down the directory and the lanes. d.mu is held. What it returns shares
@@ -49,7 +50,7 @@ type savedLane struct {
 func (d *Dispatcher) takeDown() *savedDirectory {
 	s := &savedDirectory{at: d.read, lanes: make([]savedLane, 0, len(d.lanes))}
 	for _, l := range d.lanes {
-		saved := savedLane{subscriber: *l.subscriber, behind: l.behind, next: l.next}
+		saved := savedLane{subscriber: *l.subscriber, behind: l.behind, next: l.next, skipped: l.skipped}
 		for _, o := range l.open {
 			if !l.behind || o.feed < l.next.feed { // else it is found again from next on
 				saved.open = append(saved.open, o.entry)
@@ -122,6 +123,7 @@ func (l *savedLane) code(c *events.Coder) {
 	if c.Reading() {
 		l.terms = l.terms.after(l.endpoint)
 	}
+	c.Uint(&l.skipped)
 	codeEntries(c, &l.open)
 	codeEntries(c, &l.queue)
 	c.Bool(&l.behind)

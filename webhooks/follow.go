@@ -29,7 +29,9 @@ func (d *Dispatcher) follow(ctx context.Context) error {
 				return fmt.Errorf("%w: commit %d:%d has the hash %s, and the last checkpoint in %s saw %s; restore the log from an intact copy",
 					ErrLoss, c.Partition, c.Sequence, c.Hash, store.StreamLanes(d.cfg.Partition), d.restored.Hash)
 			}
-			d.fold(c)
+			if err := d.fold(ctx, c); err != nil {
+				return err
+			}
 			if !d.live && c.Sequence >= begin {
 				d.begin()
 			}
@@ -76,10 +78,15 @@ func (d *Dispatcher) pause(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// fold takes one commit in, as one step.
-func (d *Dispatcher) fold(c *store.Commit) {
+// fold takes one commit in, as one step. Its error means that it did not: an older commit
+// could not be read.
+func (d *Dispatcher) fold(ctx context.Context, c *store.Commit) error {
+	skips, err := d.skipsIn(ctx, c)
+	if err != nil {
+		return err
+	}
+	var say notices
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	now := d.cfg.Clock()
 	at := sight{feed: c.Ordinal, commit: c.Sequence, in: c}
 	owe := func(s *subscriber) {
@@ -93,27 +100,37 @@ func (d *Dispatcher) fold(c *store.Commit) {
 			at.Event, at.cloud = &c.Entries[i].Events[j], nil
 			at.feed++
 			if about := d.directory.fold(&at, owe); about != nil {
-				d.change(about, now)
+				d.change(about, &at, skips[at.feed], now, &say)
 			}
 		}
 	}
 	d.unsaved += at.feed - c.Ordinal + 1
 	d.read = store.ChainAt(c)
 	d.moved.Broadcast()
+	d.mu.Unlock()
+	say.log(d.cfg.Logger)
+	return nil
 }
 
-// change makes a lane follow its endpoint: registered, in another state, or removed.
-// d.mu is held.
-func (d *Dispatcher) change(s *subscriber, now time.Time) {
+// change makes a lane follow its endpoint after an event: registered, in another state,
+// jumping over what it was owed up to a feed sequence, or removed. d.mu is held.
+func (d *Dispatcher) change(s *subscriber, at *sight, skip uint64, now time.Time, say *notices) {
 	l := d.lanes[s.endpoint.ID]
 	if l == nil {
 		l = d.open(s, now)
 		d.lanes[s.endpoint.ID] = l
 	}
 	l.gone = false
-	if s.endpoint.Status == events.Removed {
+	if s.terms.unread != nil {
+		say.add(l, slog.LevelError, "the content filters of an endpoint cannot be read, so it is owed only tests; use a newer keyledger", "error", s.terms.unread)
+	}
+	switch {
+	case s.endpoint.Status == events.Removed:
 		l.drop()
 		delete(d.lanes, s.endpoint.ID)
+		d.dirty = true
+	case skip > 0:
+		l.skip(skip, at.feed)
 		d.dirty = true
 	}
 	d.arrange(l, now)

@@ -53,6 +53,7 @@ type lane struct {
 	// upon leaves saved for open.
 	restored uint64
 	saved    map[uint64]*delivery
+	skipped  uint64 // up to this feed sequence everything was jumped over; it is within restored
 
 	queue   []entry              // owed and not yet tried, in order
 	behind  bool                 // more is owed than the queue has

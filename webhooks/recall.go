@@ -113,6 +113,7 @@ func (d *Dispatcher) adopt(saved *savedDirectory) {
 // recall gives the lane what was not settled when the directory was saved, up to its place
 // in the feed: a delivery that either the checkpoint or the directory calls settled is.
 func (l *lane) recall(s *savedLane, place uint64, now time.Time) {
+	l.skip(s.skipped, place)
 	for _, e := range s.open {
 		if e.feed > l.restored { // its first try began after the checkpoint
 			l.wait(&delivery{entry: e, next: now})

@@ -37,6 +37,8 @@ type model struct {
 	whole directory         // the whole log, folded
 	owed  map[owedTo]entry  // by that fold, of endpoints that are not removed
 	ids   map[string]uint64 // registrations by endpoint
+	skips map[uint64]uint64 // by registration: feed sequence up to which everything was jumped over
+	ends  []uint64          // of each commit: feed sequence of its last event
 
 	d       *Dispatcher
 	settled map[owedTo]bool // as d knows it
@@ -49,7 +51,7 @@ type model struct {
 func newModel(t *testing.T, rng *mathrand.Rand) *model {
 	m := &model{
 		t: t, rng: rng, log: &store.Memory{}, now: time.UnixMilli(1_790_000_000_000), lines: &lines{}, dir: t.TempDir(),
-		whole: directory{}, owed: map[owedTo]entry{}, ids: map[string]uint64{}, settled: map[owedTo]bool{},
+		whole: directory{}, owed: map[owedTo]entry{}, ids: map[string]uint64{}, skips: map[uint64]uint64{}, settled: map[owedTo]bool{},
 	}
 	m.tail = store.NewTail(m.log, 0)
 	m.d = m.start(&checkpoint{}, nil)
@@ -78,7 +80,9 @@ func (m *model) start(c *checkpoint, file []byte) *Dispatcher {
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		d.fold(next)
+		if err := d.fold(m.t.Context(), next); err != nil {
+			m.t.Fatal(err)
+		}
 	}
 	d.begin()
 	return d
@@ -88,7 +92,10 @@ func (m *model) start(c *checkpoint, file []byte) *Dispatcher {
 func (m *model) commit(list []events.Event) {
 	c := appendTo(m.t, m.log, &m.chain, m.now, []store.Entry{command(list...)})
 	m.tail.Push(c)
-	m.d.fold(c)
+	m.ends = append(m.ends, c.End())
+	if err := m.d.fold(m.t.Context(), c); err != nil {
+		m.t.Fatal(err)
+	}
 	for i := range list {
 		feed := c.Ordinal + uint64(i) + 1
 		about := m.whole.fold(&sight{Event: &list[i], feed: feed, commit: c.Sequence, in: c}, func(s *subscriber) {
@@ -99,6 +106,35 @@ func (m *model) commit(list []events.Event) {
 			maps.DeleteFunc(m.owed, func(o owedTo, _ entry) bool { return o.registered == about.registered })
 		} else if about != nil {
 			m.ids[about.endpoint.ID] = about.registered
+			m.skip(about, feed)
+		}
+	}
+}
+
+// skip settles what an endpoint's event with a feed sequence jumps over.
+func (m *model) skip(about *subscriber, feed uint64) {
+	var commit, index int
+	up := feed
+	switch n, _ := fmt.Sscanf(about.endpoint.SkipTo, "0:%d.%d", &commit, &index); {
+	case about.endpoint.SkipTo == "":
+		return
+	case n == 1 && commit < len(m.ends): // not the event's own, which is the last
+		up = m.ends[commit-1]
+	case n == 2 && commit <= len(m.ends):
+		up = m.ends[commit-1]
+		if begin := append([]uint64{0}, m.ends...)[commit-1]; begin+uint64(index)+1 < up {
+			up = begin + uint64(index) + 1
+		}
+	}
+	m.skips[about.registered] = max(m.skips[about.registered], min(up, feed))
+	m.settleSkipped()
+}
+
+// settleSkipped settles all that was jumped over.
+func (m *model) settleSkipped() {
+	for o := range m.owed {
+		if o.feed <= m.skips[o.registered] {
+			m.settled[o] = true
 		}
 	}
 }
@@ -125,6 +161,14 @@ func (m *model) happen() {
 			e.Keys = []string{"key_2"}
 		case 1:
 			e.Filters = jsontext.Value(`[{"exact":{"subject":"key_1"}}]`)
+		}
+		switch m.rng.IntN(8) {
+		case 0:
+			e.SkipTo = skipNow
+		case 1:
+			e.SkipTo = fmt.Sprintf("0:%d", 1+m.rng.IntN(len(m.ends)+3))
+		case 2:
+			e.SkipTo = fmt.Sprintf("0:%d.%d", 1+m.rng.IntN(len(m.ends)+2), m.rng.IntN(45))
 		}
 		at, types := m.rng.IntN(len(list)), []string{"endpoint.resumed", "endpoint.tested"}
 		list[at] = events.Event{Type: types[m.rng.IntN(2)], Account: account, Environment: e.Environment, Subject: e.ID, Data: e}
@@ -162,7 +206,7 @@ func (m *model) land(i int, settled bool) *flight {
 	m.flying = slices.Delete(m.flying, i, i+1)
 	f.lane.land(f.line == lineFirst)
 	switch {
-	case f.lane.removed:
+	case f.lane.dropped(f.delivery):
 	case settled:
 		delete(f.lane.open, f.delivery.feed)
 		m.settled[owedTo{f.lane.registered, f.delivery.feed}] = true
@@ -253,7 +297,13 @@ func (m *model) agrees(c *checkpoint) {
 func (s *savedDirectory) settledFor(registered, feed uint64) bool {
 	for i := range s.lanes {
 		l := &s.lanes[i]
-		if l.registered != registered || feed > s.at.Ordinal || l.behind && feed >= l.next.feed {
+		if l.registered != registered || feed > s.at.Ordinal {
+			continue
+		}
+		if feed <= l.skipped {
+			return true
+		}
+		if l.behind && feed >= l.next.feed {
 			continue
 		}
 		return !slices.ContainsFunc(slices.Concat(l.open, l.queue), func(e entry) bool { return e.feed == feed })
@@ -284,6 +334,7 @@ func (m *model) crash() {
 			m.settled[o] = true
 		}
 	}
+	m.settleSkipped()
 	m.flying = nil
 	m.drain(m.start(c, file), c)
 	m.d = m.start(c, file)

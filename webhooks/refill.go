@@ -86,7 +86,7 @@ func (d *Dispatcher) refilled(l *lane, w *want, f *found, err error) {
 	case l.removed:
 	case err != nil:
 		say = d.refillFailed(l, w, err, now)
-	default:
+	case l.behind && l.next == w.from: // it has not jumped meanwhile
 		say = d.takeIn(l, f)
 	}
 	if !l.removed {

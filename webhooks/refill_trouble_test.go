@@ -175,6 +175,7 @@ func TestLoggedWithoutTheLock(t *testing.T) {
 	log.d.lanes["endpoint_1"] = l
 	log.d.begin()
 	log.d.refilled(l, &want{}, nil, errors.New("no answer"))
+	l.behind = true
 	log.d.refilled(l, &want{}, &found{next: place{entry: entry{feed: 1, number: 7}}}, nil)
 	if log.free != 3 || log.held != 0 {
 		t.Errorf("%d lines without the lock, %d with it; want 3 and 0", log.free, log.held)
