@@ -40,7 +40,7 @@ func TestSkipTo(t *testing.T) {
 					}
 					return http.StatusOK
 				})
-				r.commit(opened("acme"))    // 2
+				r.commit(opened("acme"))     // 2
 				e := r.add("endpoint_1", to) // 3
 				d := r.start(r.onClock(), func(c *Config) { c.Grace = time.Minute })
 				for range 3 { // 4 to 6
