@@ -33,7 +33,7 @@ type Attempt struct {
 	Account  string `json:"account"`
 	Endpoint string `json:"endpoint"`
 	Position string `json:"position"` // of the event in the log
-	Sequence string `json:"sequence"` // the delivery's number at the endpoint, as in the CloudEvent
+	Sequence string `json:"sequence"` // the delivery's number at the endpoint, as in the CloudEvent; "" for an event that it was never owed
 	// Replay is the id of the replay that sent the event, "" for a delivery that was owed.
 	Replay string `json:"replay,omitempty"`
 	// TraceID is the trace that the event's command belongs to, in hexadecimal; "" without one.
@@ -92,6 +92,9 @@ func (f *flight) record(state DeliveryState, tries int, next time.Time) *Attempt
 			DNS: milliseconds(r.Timings.DNS), Connect: milliseconds(r.Timings.Connect), TLS: milliseconds(r.Timings.TLS),
 			FirstByte: milliseconds(r.Timings.FirstByte), Total: milliseconds(r.Timings.Total),
 		},
+	}
+	if f.delivery.replay != nil {
+		a.Replay = f.delivery.replay.request.ID
 	}
 	if r.Status != 0 {
 		a.StatusCode = &r.Status

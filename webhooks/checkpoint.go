@@ -39,12 +39,13 @@ type checkpoint struct {
 // laneState is an endpoint of which something up to Feed is not settled, or which is
 // held back.
 type laneState struct {
-	Registered uint64      // feed sequence of its registration: its name here
-	Cursor     uint64      // everything up to here is settled, except what Open lists
-	Held       events.Time // nothing is sent before; 0: it is not held back
-	Parked     bool        // see lane.parked
-	Probing    bool        // see lane.probing
-	Open       []openState // by Feed
+	Registered uint64        // feed sequence of its registration: its name here
+	Cursor     uint64        // everything up to here is settled, except what Open lists
+	Held       events.Time   // nothing is sent before; 0: it is not held back
+	Parked     bool          // see lane.parked
+	Probing    bool          // see lane.probing
+	Open       []openState   // by Feed
+	Replays    []replayState // by Asked
 }
 
 // openState is a delivery that was tried, or was being tried.
@@ -72,20 +73,13 @@ func (d *Dispatcher) snapshot(now time.Time) *checkpoint {
 		if l.held.After(now) {
 			state.Held = roundUp(l.held)
 		}
-		if state.Cursor >= c.Feed && state.Held == 0 && !l.parked && len(l.open)+len(l.saved) == 0 {
+		if state.Cursor >= c.Feed && state.Held == 0 && !l.parked && len(l.open)+len(l.saved)+len(l.replays) == 0 {
 			continue
 		}
-		for _, o := range slices.AppendSeq(slices.Collect(maps.Values(l.open)), maps.Values(l.saved)) {
-			open := openState{
-				Feed: o.feed, Tries: o.tries, Next: c.At,
-				First: o.first, Last: o.last, Status: o.status, Reason: o.reason,
-			}
-			if !o.flying {
-				open.Next = roundUp(o.next)
-			}
-			state.Open = append(state.Open, open)
+		state.Open = openStates(c.At, maps.Values(l.open), maps.Values(l.saved))
+		for _, r := range l.replays {
+			state.Replays = append(state.Replays, r.state(c.At))
 		}
-		slices.SortFunc(state.Open, func(a, b openState) int { return cmp.Compare(a.Feed, b.Feed) })
 		c.Lanes = append(c.Lanes, state)
 	}
 	slices.SortFunc(c.Lanes, func(a, b laneState) int { return cmp.Compare(a.Registered, b.Registered) })
@@ -114,21 +108,18 @@ func (c *checkpoint) encode(limit int) []byte {
 		if size <= limit {
 			break
 		}
-		if len(c.Lanes[i].Open) == 0 {
-			continue // a long one all the same: it is held back, or its numbers are large
-		}
 		l := &c.Lanes[i]
-		l.Cursor, l.Open = min(l.Cursor, l.Open[0].Feed-1), nil
+		l.shorten()
 		size -= len(pieces[i])
 		pieces[i] = l.encode(reasons)
 		size += len(pieces[i])
 	}
 	if size > limit {
-		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(c.Lanes[b].Cursor, c.Lanes[a].Cursor) })
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(c.Lanes[b].back(), c.Lanes[a].back()) })
 		for size > limit && len(order) > 0 {
 			i := order[0]
 			order = order[1:]
-			c.Feed = min(c.Feed, c.Lanes[i].Cursor)
+			c.Feed = min(c.Feed, c.Lanes[i].back())
 			size -= len(pieces[i])
 			pieces[i] = nil
 		}
@@ -144,12 +135,13 @@ func (c *checkpoint) encode(limit int) []byte {
 func (c *checkpoint) reasons() []string {
 	list := []string{""}
 	for i := range c.Lanes {
-		for j := range c.Lanes[i].Open {
-			reason := c.Lanes[i].Open[j].Reason
-			if len(list) < reasonsMax && !slices.Contains(list, reason) {
-				list = append(list, reason)
+		c.Lanes[i].opens(func(open []openState) {
+			for j := range open {
+				if reason := open[j].Reason; len(list) < reasonsMax && !slices.Contains(list, reason) {
+					list = append(list, reason)
+				}
 			}
-		}
+		})
 	}
 	return list
 }
@@ -184,20 +176,35 @@ func (l *laneState) code(c *events.Coder, version uint64, reasons []string) bool
 	c.Uint(&l.Registered)
 	c.Uint(&l.Cursor)
 	c.Time(&l.Held)
-	if version > 1 && !codeMarks(c, &l.Parked, &l.Probing) {
+	replays := len(l.Replays) > 0
+	if version > 1 && !codeMarks(c, &l.Parked, &l.Probing, &replays) {
 		return false
 	}
-	n := c.Len(len(l.Open))
+	codeOpen(c, &l.Open, reasons)
+	if replays {
+		n := c.Len(len(l.Replays))
+		if c.Reading() {
+			l.Replays = make([]replayState, n)
+		}
+		for i := range l.Replays {
+			l.Replays[i].code(c, reasons)
+		}
+	}
+	return true
+}
+
+// codeOpen codes deliveries that are ordered by Feed.
+func codeOpen(c *events.Coder, open *[]openState, reasons []string) {
+	n := c.Len(len(*open))
 	if c.Reading() && n > 0 {
-		l.Open = make([]openState, n)
+		*open = make([]openState, n)
 	}
 	var before uint64
-	for i := range l.Open {
-		o := &l.Open[i]
+	for i := range *open {
+		o := &(*open)[i]
 		o.code(c, before, reasons)
 		before = o.Feed
 	}
-	return true
 }
 
 // codeMarks codes what is so of an endpoint, as the bits of one number, and says whether
@@ -270,21 +277,6 @@ func (c *checkpoint) lane(registered uint64) *laneState {
 		return nil
 	}
 	return &c.Lanes[i]
-}
-
-// deliveries returns a lane's open deliveries by feed sequence. None waits longer than
-// MaxWait from now, whatever the clock was when the checkpoint was written.
-func (l *laneState) deliveries(now time.Time) map[uint64]*delivery {
-	latest := now.Add(MaxWait)
-	m := make(map[uint64]*delivery, len(l.Open))
-	for _, o := range l.Open {
-		d := &delivery{entry: entry{feed: o.Feed}, tries: o.Tries, next: o.Next.Std(), first: o.First, last: o.Last, status: o.Status, reason: o.Reason}
-		if d.next.After(latest) {
-			d.next = latest
-		}
-		m[o.Feed] = d
-	}
-	return m
 }
 
 // keepCheckpoints saves a checkpoint at every interval in which something changed.

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"encoding/hex"
 	mathrand "math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,17 +25,27 @@ func randomCheckpoint(rng *mathrand.Rand) *checkpoint {
 			l.Held = c.At + events.Time(rng.Int64N(1000))
 		}
 		l.Parked, l.Probing = rng.IntN(5) == 0, rng.IntN(9) == 0
-		feed := l.Cursor - 100
-		for range rng.IntN(20) {
-			feed += 1 + rng.Uint64N(4)
-			l.Open = append(l.Open, openState{
-				Feed: feed, Tries: rng.IntN(10), Next: c.At + events.Time(rng.Int64N(1e9)), First: c.At, Last: c.At,
-				Status: rng.IntN(600), Reason: []string{"", "dns: timed out", "tls: handshake failed"}[rng.IntN(3)],
-			})
+		l.Open = randomOpen(rng, c.At, l.Cursor-100)
+		asked := c.Feed - 90
+		for range max(0, rng.IntN(8)-5) {
+			asked += 1 + rng.Uint64N(4)
+			l.Replays = append(l.Replays, replayState{Asked: asked, Done: c.Feed - 300 - rng.Uint64N(300), Open: randomOpen(rng, c.At, c.Feed-700)})
 		}
 		c.Lanes = append(c.Lanes, l)
 	}
 	return c
+}
+
+// randomOpen makes up to 20 deliveries from a feed sequence on.
+func randomOpen(rng *mathrand.Rand, at events.Time, feed uint64) (open []openState) {
+	for range rng.IntN(20) {
+		feed += 1 + rng.Uint64N(4)
+		open = append(open, openState{
+			Feed: feed, Tries: rng.IntN(10), Next: at + events.Time(rng.Int64N(1e9)), First: at, Last: at,
+			Status: rng.IntN(600), Reason: []string{"", "dns: timed out", "tls: handshake failed"}[rng.IntN(3)],
+		})
+	}
+	return open
 }
 
 func decode(t *testing.T, b []byte) *checkpoint {
@@ -70,8 +81,24 @@ func (c *checkpoint) settledFor(registered, feed uint64) bool {
 	return feed <= l.Cursor
 }
 
-// However small a checkpoint must be, it never calls settled what is not, and it stays
-// within the limit.
+func (c *checkpoint) replays(registered uint64) []replayState {
+	if l := c.lane(registered); l != nil {
+		return l.Replays
+	}
+	return nil
+}
+
+// doneFor says whether a checkpoint calls an event done for a replay.
+func (c *checkpoint) doneFor(registered, asked, feed uint64) bool {
+	r := c.replay(registered, asked)
+	if r == nil {
+		return asked <= c.Feed
+	}
+	return feed <= r.Done && !slices.ContainsFunc(r.Open, func(o openState) bool { return o.Feed == feed })
+}
+
+// However small a checkpoint must be, it never calls settled what is not, nor done for a
+// replay, and it stays within the limit.
 func TestCheckpointWithinALimit(t *testing.T) {
 	rng := random(t)
 	for range 80 {
@@ -87,6 +114,11 @@ func TestCheckpointWithinALimit(t *testing.T) {
 			for feed := full.Feed - 1100; feed <= full.Feed+1; feed++ {
 				if small.settledFor(i, feed) && !full.settledFor(i, feed) {
 					t.Fatalf("seed %d, limit %d: endpoint %d, event %d is called settled", seed, limit, i, feed)
+				}
+				for _, r := range full.replays(i) {
+					if small.doneFor(i, r.Asked, feed) && !full.doneFor(i, r.Asked, feed) {
+						t.Fatalf("seed %d, limit %d: endpoint %d, event %d is called done for the replay of %d", seed, limit, i, feed, r.Asked)
+					}
 				}
 			}
 		}

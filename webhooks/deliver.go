@@ -54,6 +54,9 @@ func (d *Dispatcher) deliver(ctx context.Context, f *flight) error {
 		}
 		return nil
 	}
+	if r := f.delivery.replay; r != nil && f.delivery.number == 0 {
+		f.event.Replay = r.request.ID
+	}
 	if f.result, err = d.send(ctx, f); err != nil { // cut off: it does not count
 		d.putBack(f, 0)
 		return nil
@@ -166,7 +169,8 @@ func (d *Dispatcher) conclude(f *flight, now time.Time) (step Step, disable bool
 	case step.State == StatePending:
 		l.wait(job)
 	default:
-		delete(l.open, job.feed)
+		delete(l.openOf(job), job.feed)
+		l.endReplays()
 	}
 	l.park(job, step.State, d.cfg.Schedule, now)
 	if until := now.Add(step.Hold); step.Hold > 0 && until.After(l.held) {
@@ -219,7 +223,9 @@ func (d *Dispatcher) event(ctx context.Context, account string, at entry) (*even
 	if e == nil || e.Account != account {
 		return nil, fmt.Errorf("event %d of the feed is not one of account %s in commit %d", at.feed, account, at.commit)
 	}
-	e.Sequence = numberText(at.number)
+	if at.number > 0 {
+		e.Sequence = numberText(at.number)
+	}
 	return e, nil
 }
 

@@ -288,7 +288,7 @@ func (d *Dispatcher) listSettled(ctx context.Context, p *page) error {
 	if p.from.record > 0 {
 		before = p.from.record
 		err := scan.window(ctx, before, min(before, math.MaxUint64-deliveriesAgain)+deliveriesAgain, func(r *scanned) {
-			seen[name{r.Endpoint, r.Event}] = true
+			seen[name{r.Endpoint, r.Event}] = seen[name{r.Endpoint, r.Event}] || !r.aside()
 		})
 		if err != nil {
 			return err
@@ -303,7 +303,7 @@ func (d *Dispatcher) listSettled(ctx context.Context, p *page) error {
 			return false
 		}
 		this := name{r.Endpoint, r.Event}
-		if seen[this] {
+		if seen[this] || r.aside() {
 			return true
 		}
 		seen[this] = true

@@ -18,6 +18,8 @@ type subscriber struct {
 	endpoint   *events.Endpoint // after its newest event; shared, never changed
 	terms      *terms           // in force: those of endpoint
 	owed       uint64           // events owed so far, and the number of the newest of them
+	anchors    []place          // of its past, oldest first, the first behind its registration
+	stride     uint64           // events of the log between two of them
 }
 
 // fold moves the directory over an event. It calls owe for each endpoint that is owed the
@@ -28,6 +30,7 @@ func (d directory) fold(s *sight, owe func(*subscriber)) (about *subscriber) {
 	after := s.about()
 	at := -1
 	for i, sub := range d[s.Account] {
+		sub.anchor(s)
 		if after != nil && sub.endpoint.ID == after.ID {
 			at = i
 			if after.Status == events.Removed {
@@ -52,7 +55,8 @@ func (d directory) change(s *sight, at int, after *events.Endpoint) *subscriber 
 		if after.Status == events.Removed {
 			return nil
 		}
-		sub := &subscriber{account: s.Account, registered: s.feed, endpoint: after, terms: (*terms)(nil).after(after)}
+		sub := &subscriber{account: s.Account, registered: s.feed, endpoint: after, terms: (*terms)(nil).after(after), stride: anchorStride}
+		sub.anchors = []place{{entry{feed: s.feed + 1, commit: s.commit, number: 1}, sub.terms}}
 		d[s.Account] = append(d[s.Account], sub)
 		return sub
 	}

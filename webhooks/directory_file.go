@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -42,7 +43,8 @@ type savedLane struct {
 	open, queue []entry // tried; not yet tried; each by feed sequence
 	behind      bool
 	next        place
-	skipped     uint64 // up to this feed sequence everything was jumped over
+	skipped     uint64    // up to this feed sequence everything was jumped over
+	replays     []*replay // that are not finished; how they stand only checkpoints say
 }
 
 // takeDown takes down the directory and the lanes. d.mu is held. What it returns shares
@@ -51,6 +53,10 @@ func (d *Dispatcher) takeDown() *savedDirectory {
 	s := &savedDirectory{at: d.read, lanes: make([]savedLane, 0, len(d.lanes))}
 	for _, l := range d.lanes {
 		saved := savedLane{subscriber: *l.subscriber, behind: l.behind, next: l.next, skipped: l.skipped}
+		saved.anchors = slices.Clone(l.anchors) // the fold goes on with its own
+		for _, r := range l.replays {
+			saved.replays = append(saved.replays, &replay{asked: r.asked, commit: r.commit, request: r.request, terms: r.terms, skipped: r.skipped})
+		}
 		for _, o := range l.open {
 			if !l.behind || o.feed < l.next.feed { // else it is found again from next on
 				saved.open = append(saved.open, o.entry)
@@ -123,6 +129,7 @@ func (l *savedLane) code(c *events.Coder) {
 	if c.Reading() {
 		l.terms = l.terms.after(l.endpoint)
 	}
+	l.codeAnchors(c)
 	c.Uint(&l.skipped)
 	codeEntries(c, &l.open)
 	codeEntries(c, &l.queue)
@@ -131,6 +138,40 @@ func (l *savedLane) code(c *events.Coder) {
 		codeEntry(c, entry{}, &l.next.entry)
 		l.next.terms = l.next.terms.code(c, l.terms)
 	}
+	n := c.Len(len(l.replays))
+	if c.Reading() && n > 0 {
+		l.replays = make([]*replay, n)
+	}
+	for i := range l.replays {
+		if c.Reading() {
+			l.replays[i] = &replay{request: &events.Replay{}}
+		}
+		l.replays[i].code(c, l.terms)
+	}
+}
+
+// codeAnchors codes the places of the past, each by its distance from the one before.
+func (s *subscriber) codeAnchors(c *events.Coder) {
+	c.Uint(&s.stride)
+	n := c.Len(len(s.anchors))
+	if c.Reading() {
+		s.anchors = make([]place, n)
+	}
+	before := place{terms: s.terms}
+	for i := range s.anchors {
+		a := &s.anchors[i]
+		codeEntry(c, before.entry, &a.entry)
+		a.terms = a.terms.code(c, before.terms)
+		before = *a
+	}
+}
+
+func (r *replay) code(c *events.Coder, before *terms) {
+	c.Uint(&r.asked)
+	c.Uint(&r.commit)
+	c.Nested(r.request)
+	c.Uint(&r.skipped)
+	r.terms = r.terms.code(c, before)
 }
 
 // codeEntries codes entries that are ordered by feed sequence.

@@ -65,14 +65,17 @@ func TestDirectoryAgainstAPlainModel(t *testing.T) {
 				want[owedTo.name(i)] = owedTo.number
 			}
 		}
-		for range 20 {
-			n := rng.IntN(len(places))
-			name := fmt.Sprintf("%s of %d", whose[n].endpoint.ID, whose[n].registered)
-			f := readAgain(history, whose[n], places[n])
-			for _, e := range f.entries {
-				if number := got[fmt.Sprintf("%d to %s", e.feed, name)]; number != e.number {
-					t.Fatalf("round %d: read from %+v on, %d to %s has number %d, want %d", round, places[n].entry, e.feed, name, e.number, number)
+		for _, list := range d {
+			for _, s := range list {
+				for _, a := range s.anchors {
+					places, whose = append(places, a), append(whose, s)
 				}
+			}
+		}
+		for range 40 {
+			n := len(places) - 1 - min(rng.IntN(len(places)), rng.IntN(len(places))) // more often an anchor
+			if wrong := readAgain(history, whose[n], places[n], got); wrong != "" {
+				t.Fatalf("round %d: read from %+v on, %s", round, places[n].entry, wrong)
 			}
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -81,8 +84,39 @@ func TestDirectoryAgainstAPlainModel(t *testing.T) {
 	}
 }
 
-// readAgain reads a history for an endpoint from a place on, until it is removed.
-func readAgain(history []events.Event, whose *subscriber, from place) *found {
+// However long its past is, of an endpoint a bounded number of places is kept, about equally
+// far from each other, and the one that is asked for is the last that is not behind.
+func TestAnchors(t *testing.T) {
+	d := directory{}
+	e := &events.Endpoint{ID: "endpoint_1", Account: "a", Environment: events.Test, Events: []string{"*"}, Status: events.Active}
+	history := []events.Event{{Type: "endpoint.registered", Account: "a", Environment: events.Test, Subject: e.ID, Data: e}}
+	d.fold(sightAt(history, 1), func(*subscriber) {})
+	s := d["a"][0]
+	history[0] = debit("a", events.Test, 1)
+	for feed := uint64(2); feed < 100_000; feed++ {
+		e := sightAt(history, 1)
+		e.feed, e.commit = feed, feed/10
+		d.fold(e, func(*subscriber) {})
+		if n := len(s.anchors); n > anchorsMax || uint64(n) < min(feed/anchorStride, anchorsMax/2) {
+			t.Fatalf("%d anchors after %d events", n, feed)
+		}
+	}
+	for i, a := range s.anchors {
+		if i > 0 && a.feed != s.anchors[i-1].feed+s.stride || a.number != a.feed-1 || a.commit != max(a.feed/10, 0) && i > 0 {
+			t.Errorf("anchor %d: %+v, stride %d", i, a, s.stride)
+		}
+		if s.before(a.feed) != &s.anchors[i] || s.before(a.feed+s.stride-1) != &s.anchors[i] {
+			t.Errorf("anchor %d is not the one before %d", i, a.feed)
+		}
+	}
+	if s.before(1) != nil || s.anchors[0].feed != 2 {
+		t.Errorf("the first anchor is %+v", s.anchors[0])
+	}
+}
+
+// readAgain reads a history for an endpoint from a place on, until it is removed, and says
+// what has another number than it should.
+func readAgain(history []events.Event, whose *subscriber, from place, numbers map[string]uint64) string {
 	w := &want{account: whose.account, endpoint: whose.endpoint.ID, registered: whose.registered, from: from}
 	f := &found{next: from}
 	for feed := from.feed; feed <= uint64(len(history)); feed++ {
@@ -94,7 +128,13 @@ func readAgain(history []events.Event, whose *subscriber, from place) *found {
 			f.take(w, s)
 		}
 	}
-	return f
+	for _, e := range f.entries {
+		name := fmt.Sprintf("%d to %s of %d", e.feed, w.endpoint, w.registered)
+		if numbers[name] != e.number {
+			return fmt.Sprintf("%s has number %d, want %d", name, e.number, numbers[name])
+		}
+	}
+	return ""
 }
 
 // sightAt is an event of a history, the first of which has feed sequence 1.

@@ -381,7 +381,11 @@ func (d *Dispatcher) work(ctx context.Context, n *line) error {
 		case n.kind == lineFirst && l.firstReady(now):
 			job = l.takeFirst()
 		case n.kind == lineAgain && l.againReady(now):
-			job = l.takeAgain()
+			if l.due(now) {
+				job = l.takeAgain()
+			} else {
+				job = l.takeReplay()
+			}
 		}
 		endpoint := l.endpoint
 		d.arrange(l, now)
@@ -408,7 +412,7 @@ func (d *Dispatcher) arrange(l *lane, now time.Time) {
 	if l.againReady(now) {
 		d.agains.push(l)
 	}
-	if l.wantsRefill(now) {
+	if l.wantsRefill(now) || l.wantsReplay(now) {
 		d.refills.push(l)
 	}
 	if d.alarms.set(l, l.wakeAt(now)) {

@@ -102,6 +102,7 @@ func (d *Dispatcher) fold(ctx context.Context, c *store.Commit) error {
 			if about := d.directory.fold(&at, owe); about != nil {
 				d.change(about, &at, skips[at.feed], now, &say)
 			}
+			d.asked(&at, now)
 		}
 	}
 	d.unsaved += at.feed - c.Ordinal + 1
@@ -141,7 +142,7 @@ func (d *Dispatcher) open(s *subscriber, now time.Time) *lane {
 	l := newLane(s)
 	l.restored = d.restored.Feed
 	if state := d.restored.lane(s.registered); state != nil {
-		l.restored, l.saved = state.Cursor, state.deliveries(now)
+		l.restored, l.saved = state.Cursor, openDeliveries(state.Open, now)
 		l.parked, l.probing = state.Parked, state.Probing
 		l.held = minTime(state.Held.Std(), now.Add(MaxWait))
 	}

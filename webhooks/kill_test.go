@@ -32,6 +32,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	anchorStride = 16 // there are not many events in these tests
 	if url := os.Getenv(childURL); url != "" {
 		if err := child(url); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -38,6 +38,7 @@ type delivery struct {
 	last   events.Time // when the last try ended
 	status int         // HTTP status of the last try, 0 if there was no answer
 	reason string      // what the last try failed with: phase and text, "" for a status alone
+	replay *replay     // that it is of; nil: it is owed
 }
 
 // lane is what stands between one endpoint and the log: the deliveries in memory, and
@@ -61,7 +62,10 @@ type lane struct {
 	open    map[uint64]*delivery // tried and not settled, by feed sequence
 	waiting tryHeap              // those of open that are not under way
 	firsts  int                  // first tries under way
-	agains  int                  // later tries under way
+	agains  int                  // later tries under way, and first ones of replays
+
+	replays     []*replay // that are not finished, oldest first
+	replayFirst bool      // a replay is read before the queue is filled up: they take turns
 
 	// width is how many first tries may be under way. Each delivery widens it by one, up
 	// to laneFlyingMax; an attempt without a whole answer sets it to 1, so that endpoints
@@ -125,7 +129,7 @@ func (l *lane) rereads() bool { return l.behind && l.next.feed <= l.restored }
 // wait makes a delivery wait for its next try.
 func (l *lane) wait(d *delivery) {
 	d.flying = false
-	l.open[d.feed] = d
+	l.openOf(d)[d.feed] = d
 	heap.Push(&l.waiting, d)
 }
 
@@ -143,14 +147,14 @@ func (l *lane) due(now time.Time) bool {
 // firstReady says whether a first try may start. Two of the endpoint's slots are kept
 // for later tries while there are any to make.
 func (l *lane) firstReady(now time.Time) bool {
-	if len(l.queue) == 0 || len(l.open) >= laneOpenMax || !l.runs() || l.held.After(now) {
+	if len(l.queue) == 0 || l.openAll() >= laneOpenMax || !l.runs() || l.held.After(now) {
 		return false
 	}
 	if l.parked {
 		return len(l.open) == 0
 	}
 	kept := l.agains
-	if l.due(now) {
+	if l.due(now) || l.replayReady() {
 		kept++
 	}
 	return l.firsts < min(l.width, laneFlyingMax-min(kept, laneAgainMax))
@@ -158,7 +162,7 @@ func (l *lane) firstReady(now time.Time) bool {
 
 // againReady says whether a later try may start.
 func (l *lane) againReady(now time.Time) bool {
-	return l.due(now) && l.runs() && !l.held.After(now) &&
+	return (l.due(now) || l.replayReady()) && l.runs() && !l.held.After(now) &&
 		l.agains < laneAgainMax && l.firsts+l.agains < laneFlyingMax
 }
 
@@ -194,10 +198,17 @@ func (l *lane) drop() {
 	l.removed, l.behind = true, false
 	l.queue, l.waiting, l.saved = nil, nil, nil
 	clear(l.open)
+	for _, r := range l.replays {
+		clear(r.open)
+	}
+	l.replays = nil
 }
 
 // wantsRefill says whether the feed should be read for the lane.
 func (l *lane) wantsRefill(now time.Time) bool { return l.refillable() && !l.look.After(now) }
+
+// wantsReplay says whether the feed should be read for a replay of the lane.
+func (l *lane) wantsReplay(now time.Time) bool { return l.readable() != nil && !l.look.After(now) }
 
 // refillable is wantsRefill at any time.
 func (l *lane) refillable() bool {
@@ -212,7 +223,7 @@ func (l *lane) wakeAt(now time.Time) time.Time {
 			at = t
 		}
 	}
-	if l.refillable() {
+	if l.refillable() || l.readable() != nil {
 		earlier(l.look)
 	}
 	if !l.runs() {

@@ -27,7 +27,7 @@ func (l *lane) oldest() *delivery {
 
 // upNext returns the delivery that the next later try is of, nil if there is none.
 func (l *lane) upNext() *delivery {
-	if !l.parked {
+	if !l.parked || len(l.open)+len(l.queue) == 0 && !l.behind { // then there are only replays
 		if len(l.waiting) == 0 {
 			return nil
 		}
@@ -58,7 +58,7 @@ func (l *lane) park(d *delivery, state DeliveryState, s *Schedule, now time.Time
 	case state == StateDelivered:
 		l.parked, l.probing = false, false
 	case !l.parked:
-		l.parked = len(l.open) >= laneOpenMax && l.allFailed()
+		l.parked = l.openAll() >= laneOpenMax && l.allFailed()
 	case state == StateDead:
 		next := l.oldest()
 		if next != nil && (next.feed < d.feed || next.flying) {

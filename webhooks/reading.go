@@ -37,27 +37,35 @@ type want struct {
 	settled           uint64 // up to this feed sequence nothing takes room
 	room              int    // for so many entries
 	began             time.Time
-	log               bool // read the log, and not the feed
+	log               bool    // read the log, and not the feed
+	replay            *replay // that reads, nil: the queue
+	locate            bool    // it is the range of the replay that is looked for
 }
 
 // found is what was read: entries, and the place from which to read on. Its commit may
 // lie before that place, never behind it.
 type found struct {
-	entries []entry
-	next    place
-	queued  int  // of the entries: that take room
-	feed    bool // read from the feed
+	entries     []entry
+	next        place
+	queued      int    // of the entries: that take room
+	feed        bool   // read from the feed
+	first, last uint64 // of a replay that was located: feed sequences of its events
 }
 
-// take looks at an event and notes it if it is owed, and moves the terms over it.
+// take looks at an event, notes it if it is owed, or to be replayed, and moves the terms over
+// it. One that is not owed has no number.
 func (f *found) take(w *want, s *sight) {
 	after := s.about()
 	if after != nil && (after.ID != w.endpoint || s.feed < w.registered) {
 		after = nil
 	}
+	e := entry{feed: s.feed, commit: s.commit}
 	if t := f.next.terms; t != nil && t.owes(w.endpoint, s) {
-		f.entries = append(f.entries, entry{feed: s.feed, commit: s.commit, number: f.next.number})
+		e.number = f.next.number
 		f.next.number++
+	}
+	if taken := e.number > 0; taken && w.replay == nil || w.replay != nil && w.replay.selects(s) {
+		f.entries = append(f.entries, e)
 		if s.feed > w.settled {
 			f.queued++
 		}
@@ -71,7 +79,8 @@ func (f *found) take(w *want, s *sight) {
 // wants says whether an event's data is needed: to see the endpoint's own terms change, or
 // the key that it is about.
 func (f *found) wants(w *want, e *events.Event) bool {
-	return strings.HasPrefix(e.Type, "endpoint.") && e.Subject == w.endpoint || f.next.terms != nil && len(f.next.terms.keys) > 0
+	return strings.HasPrefix(e.Type, "endpoint.") && e.Subject == w.endpoint || f.next.terms != nil && len(f.next.terms.keys) > 0 ||
+		w.replay != nil && len(w.replay.terms.keys) > 0
 }
 
 // readFeed reads the account's events from the feed. The feed is dense from its first

@@ -104,6 +104,9 @@ func (d *Dispatcher) adopt(saved *savedDirectory) {
 		known := s.subscriber
 		l := d.open(&known, now)
 		l.recall(s, saved.at.Ordinal, now)
+		for _, r := range s.replays {
+			d.replay(l, r, now)
+		}
 		d.directory[s.account] = append(d.directory[s.account], l.subscriber)
 		d.lanes[s.endpoint.ID] = l
 	}

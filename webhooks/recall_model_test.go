@@ -346,7 +346,7 @@ func (m *model) crash() {
 // pending, and that exactly this is delivered then, under the same numbers.
 func (m *model) drain(d *Dispatcher, c *checkpoint) {
 	m.t.Helper()
-	same := cmp.Options{cmp.AllowUnexported(subscriber{}), cmp.Comparer((*terms).equal), cmpopts.EquateEmpty()}
+	same := cmp.Options{cmp.AllowUnexported(subscriber{}, place{}, entry{}), cmp.Comparer((*terms).equal), cmpopts.EquateEmpty()}
 	if diff := cmp.Diff(m.whole, d.directory, same); diff != "" {
 		m.t.Fatalf("the directory (-whole +started):\n%s", diff)
 	}

@@ -36,13 +36,11 @@ func (d *Dispatcher) refill(ctx context.Context) error {
 			return nil
 		}
 		now := d.cfg.Clock()
-		if !l.wantsRefill(now) {
-			d.mu.Unlock()
+		w := d.wants(l, now)
+		d.mu.Unlock()
+		if w == nil {
 			continue
 		}
-		l.refilling = true
-		w := d.wanted(l, now)
-		d.mu.Unlock()
 		f, err := d.readOn(ctx, w)
 		d.counts.refilled(f, err)
 		d.refilled(l, w, f, err)
@@ -50,6 +48,22 @@ func (d *Dispatcher) refill(ctx context.Context) error {
 			return fmt.Errorf("deliver webhooks: %w", err)
 		}
 	}
+}
+
+// wants is what is to be read for a lane, nil if nothing is. Its queue and its replays take
+// turns. d.mu is held.
+func (d *Dispatcher) wants(l *lane, now time.Time) (w *want) {
+	replay, queue := l.wantsReplay(now), l.wantsRefill(now)
+	switch {
+	case replay && (l.replayFirst || !queue):
+		w = d.wantedReplay(l, l.readable(), now)
+	case queue:
+		w = d.wanted(l, now)
+	default:
+		return nil
+	}
+	l.refilling, l.replayFirst = true, w.replay == nil
+	return w
 }
 
 // wanted is what a lane that is behind wants now. One that has waited for the feed long
@@ -67,6 +81,9 @@ func (d *Dispatcher) wanted(l *lane, now time.Time) *want {
 
 // readOn reads the feed, and the log where the feed cannot serve.
 func (d *Dispatcher) readOn(ctx context.Context, w *want) (*found, error) {
+	if w.locate {
+		return d.rangeOf(ctx, w.replay)
+	}
 	if !w.log {
 		f, err := d.readFeed(ctx, w)
 		if !errors.Is(err, errFeedGap) && !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -86,6 +103,8 @@ func (d *Dispatcher) refilled(l *lane, w *want, f *found, err error) {
 	case l.removed:
 	case err != nil:
 		say = d.refillFailed(l, w, err, now)
+	case w.replay != nil:
+		d.takeReplayIn(l, w, f, now)
 	case l.behind && l.next == w.from: // it has not jumped meanwhile
 		say = d.takeIn(l, f)
 	}

@@ -19,6 +19,7 @@ type scanned struct {
 	Endpoint   string      `json:"endpoint"`
 	Position   string      `json:"position"`
 	Sequence   string      `json:"sequence"`
+	Replay     string      `json:"replay"`
 	Attempt    int         `json:"attempt"`
 	Time       events.Time `json:"time"`
 	Outcome    string      `json:"outcome"`
@@ -37,6 +38,10 @@ func (r *scanned) state() DeliveryState {
 	}
 	return ""
 }
+
+// aside says whether the record says nothing of how the delivery stands: a replay that did
+// not deliver takes nothing back.
+func (r *scanned) aside() bool { return r.Replay != "" && r.state() != StateDelivered }
 
 // delivery returns the row of a settled delivery.
 func (r *scanned) delivery(status DeliveryState) Delivery {

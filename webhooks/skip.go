@@ -66,7 +66,8 @@ func lastAt(c *store.Commit, index int) uint64 {
 }
 
 // skip settles without a delivery what the endpoint is owed up to a feed sequence. What is
-// under way ends without a further try. folded is the feed sequence up to which the log was
+// under way ends without a further try. So does what replays that were asked for before would
+// send. folded is the feed sequence up to which the log was
 // folded: a skip that goes so far has the lane at the head.
 func (l *lane) skip(up, folded uint64) {
 	l.skipped, l.restored = max(l.skipped, up), max(l.restored, up)
@@ -75,9 +76,16 @@ func (l *lane) skip(up, folded uint64) {
 	l.waiting = slices.DeleteFunc(l.waiting, func(d *delivery) bool { return d.feed <= up })
 	heap.Init(&l.waiting)
 	l.queue = slices.DeleteFunc(l.queue, func(e entry) bool { return e.feed <= up })
+	for _, r := range l.replays {
+		r.skip(up)
+	}
+	l.endReplays()
 	l.behind = l.behind && up < folded
+	if a := l.before(up + 1); l.behind && a != nil && a.feed > l.next.feed {
+		l.next = *a
+	}
 }
 
 // dropped says whether a delivery under way is settled already: it was jumped over, or the
 // endpoint was removed.
-func (l *lane) dropped(d *delivery) bool { return l.open[d.feed] != d }
+func (l *lane) dropped(d *delivery) bool { return l.openOf(d)[d.feed] != d }
