@@ -388,6 +388,9 @@ func (d *Dispatcher) work(ctx context.Context, n *line) error {
 			}
 		}
 		endpoint := l.endpoint
+		if job != nil {
+			l.pace.spend(now)
+		}
 		d.arrange(l, now)
 		d.mu.Unlock()
 		if job == nil {

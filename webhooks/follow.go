@@ -122,6 +122,7 @@ func (d *Dispatcher) change(s *subscriber, at *sight, skip uint64, now time.Time
 		d.lanes[s.endpoint.ID] = l
 	}
 	l.gone = false
+	l.pace = l.pace.withRate(rateOf(s.endpoint))
 	if s.terms.unread != nil {
 		say.add(l, slog.LevelError, "the content filters of an endpoint cannot be read, so it is owed only tests; use a newer keyledger", "error", s.terms.unread)
 	}
@@ -140,6 +141,7 @@ func (d *Dispatcher) change(s *subscriber, at *sight, skip uint64, now time.Time
 // open makes the lane of a new endpoint, as the last checkpoint knew it.
 func (d *Dispatcher) open(s *subscriber, now time.Time) *lane {
 	l := newLane(s)
+	l.pace = l.pace.withRate(rateOf(s.endpoint))
 	l.restored = d.restored.Feed
 	if state := d.restored.lane(s.registered); state != nil {
 		l.restored, l.saved = state.Cursor, openDeliveries(state.Open, now)

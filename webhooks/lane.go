@@ -72,6 +72,7 @@ type lane struct {
 	// that hang cannot take all the slots of the others.
 	width   int
 	held    time.Time // nothing is sent before
+	pace    *pace     // of attempts; nil: there is no rate
 	gone    bool      // answered 410: nothing is sent until an event says more about the endpoint
 	removed bool      // nothing is owed any more
 	parked  bool      // only the oldest delivery is tried; see park.go
@@ -147,7 +148,7 @@ func (l *lane) due(now time.Time) bool {
 // firstReady says whether a first try may start. Two of the endpoint's slots are kept
 // for later tries while there are any to make.
 func (l *lane) firstReady(now time.Time) bool {
-	if len(l.queue) == 0 || l.openAll() >= laneOpenMax || !l.runs() || l.held.After(now) {
+	if len(l.queue) == 0 || l.openAll() >= laneOpenMax || !l.runs() || l.rests().After(now) {
 		return false
 	}
 	if l.parked {
@@ -162,7 +163,7 @@ func (l *lane) firstReady(now time.Time) bool {
 
 // againReady says whether a later try may start.
 func (l *lane) againReady(now time.Time) bool {
-	return (l.due(now) || l.replayReady()) && l.runs() && !l.held.After(now) &&
+	return (l.due(now) || l.replayReady()) && l.runs() && !l.rests().After(now) &&
 		l.agains < laneAgainMax && l.firsts+l.agains < laneFlyingMax
 }
 
@@ -229,9 +230,9 @@ func (l *lane) wakeAt(now time.Time) time.Time {
 	if !l.runs() {
 		return at
 	}
-	if l.held.After(now) {
+	if rest := l.rests(); rest.After(now) {
 		if len(l.queue)+len(l.waiting) > 0 {
-			earlier(l.held)
+			earlier(rest)
 		}
 	} else if d := l.upNext(); d != nil {
 		earlier(d.next)
