@@ -40,17 +40,23 @@ type checkpoint struct {
 // held back.
 type laneState struct {
 	Registered uint64        // feed sequence of its registration: its name here
-	Cursor     uint64        // everything up to here is settled, except what Open lists
+	Cursor     uint64        // everything up to here is settled, except what Open and Groups list
 	Held       events.Time   // nothing is sent before; 0: it is not held back
 	Parked     bool          // see lane.parked
 	Probing    bool          // see lane.probing
+	Ordered    bool          // its deliveries have groups
 	Open       []openState   // by Feed
 	Replays    []replayState // by Asked
+	Groups     []groupState  // if it is Ordered: those that withhold some, by From
 }
+
+// groupState is a group of which, up to the cursor too, nothing from a place on is settled.
+type groupState struct{ Name, From uint64 }
 
 // openState is a delivery that was tried, or was being tried.
 type openState struct {
 	Feed   uint64
+	Group  uint64      // if the endpoint is Ordered
 	Tries  int         // that ended; 0: the first was under way
 	Next   events.Time // of the next try
 	First  events.Time // of the first failure
@@ -68,15 +74,16 @@ func (d *Dispatcher) snapshot(now time.Time) *checkpoint {
 	for _, l := range d.lanes {
 		state := laneState{
 			Registered: l.registered, Cursor: max(l.started(c.Feed).feed-1, l.restored),
-			Parked: l.parked, Probing: l.probing,
+			Parked: l.parked, Probing: l.probing, Ordered: l.ordered || len(l.groups) > 0, Groups: l.groupStates(),
 		}
 		if l.held.After(now) {
 			state.Held = roundUp(l.held)
 		}
-		if state.Cursor >= c.Feed && state.Held == 0 && !l.parked && len(l.open)+len(l.saved)+len(l.replays) == 0 {
+		if state.Cursor >= c.Feed && state.Held == 0 && !l.parked && len(l.open)+len(l.saved)+len(l.replays)+len(state.Groups) == 0 {
 			continue
 		}
 		state.Open = openStates(c.At, maps.Values(l.open), maps.Values(l.saved))
+		state.nameGroups(l)
 		for _, r := range l.replays {
 			state.Replays = append(state.Replays, r.state(c.At))
 		}
@@ -177,7 +184,7 @@ func (l *laneState) code(c *events.Coder, version uint64, reasons []string) bool
 	c.Uint(&l.Cursor)
 	c.Time(&l.Held)
 	replays := len(l.Replays) > 0
-	if version > 1 && !codeMarks(c, &l.Parked, &l.Probing, &replays) {
+	if version > 1 && !codeMarks(c, &l.Parked, &l.Probing, &replays, &l.Ordered) {
 		return false
 	}
 	codeOpen(c, &l.Open, reasons)
@@ -189,6 +196,9 @@ func (l *laneState) code(c *events.Coder, version uint64, reasons []string) bool
 		for i := range l.Replays {
 			l.Replays[i].code(c, reasons)
 		}
+	}
+	if l.Ordered {
+		l.codeGroups(c)
 	}
 	return true
 }

@@ -24,8 +24,16 @@ func randomCheckpoint(rng *mathrand.Rand) *checkpoint {
 		if rng.IntN(3) == 0 {
 			l.Held = c.At + events.Time(rng.Int64N(1000))
 		}
-		l.Parked, l.Probing = rng.IntN(5) == 0, rng.IntN(9) == 0
+		l.Parked, l.Probing, l.Ordered = rng.IntN(5) == 0, rng.IntN(9) == 0, rng.IntN(3) == 0
 		l.Open = randomOpen(rng, c.At, l.Cursor-100)
+		for i := range l.Open {
+			if l.Ordered {
+				l.Open[i].Group = 1 + l.Open[i].Feed%3
+			}
+		}
+		for from := l.Cursor - rng.Uint64N(20); l.Ordered && len(l.Groups) < 3 && rng.IntN(2) == 0; from += rng.Uint64N(20) {
+			l.Groups = append(l.Groups, groupState{uint64(1 + len(l.Groups)), from})
+		}
 		asked := c.Feed - 90
 		for range max(0, rng.IntN(8)-5) {
 			asked += 1 + rng.Uint64N(4)
@@ -68,13 +76,19 @@ func TestCheckpointRoundTrip(t *testing.T) {
 }
 
 // settledFor says whether a checkpoint calls a delivery settled.
-func (c *checkpoint) settledFor(registered, feed uint64) bool {
+func (c *checkpoint) settledFor(registered uint64, e entry) bool {
+	feed := e.feed
 	l := c.lane(registered)
 	if l == nil {
 		return feed <= c.Feed
 	}
 	for _, o := range l.Open {
 		if o.Feed == feed {
+			return false
+		}
+	}
+	for _, g := range l.Groups {
+		if g.Name == e.group && feed >= g.From {
 			return false
 		}
 	}
@@ -112,7 +126,7 @@ func TestCheckpointWithinALimit(t *testing.T) {
 		small := decode(t, b)
 		for i := uint64(1); i <= 41; i++ {
 			for feed := full.Feed - 1100; feed <= full.Feed+1; feed++ {
-				if small.settledFor(i, feed) && !full.settledFor(i, feed) {
+				if e := (entry{feed: feed, group: 1 + feed%3}); small.settledFor(i, e) && !full.settledFor(i, e) {
 					t.Fatalf("seed %d, limit %d: endpoint %d, event %d is called settled", seed, limit, i, feed)
 				}
 				for _, r := range full.replays(i) {
@@ -138,7 +152,7 @@ func TestOpenDeliveryOfAShortLane(t *testing.T) {
 	}
 	most := len(full().encode(checkpointBytesMax))
 	for limit := len(full().head([]string{""}, 4)); limit <= most; limit++ {
-		if got := decode(t, full().encode(limit)); got.settledFor(5, 60) || got.settledFor(1<<29, 1<<34) {
+		if got := decode(t, full().encode(limit)); got.settledFor(5, entry{feed: 60}) || got.settledFor(1<<29, entry{feed: 1 << 34}) {
 			t.Errorf("in %d bytes of %d: %+v", limit, most, got)
 		}
 	}

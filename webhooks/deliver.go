@@ -169,8 +169,7 @@ func (d *Dispatcher) conclude(f *flight, now time.Time) (step Step, disable bool
 	case step.State == StatePending:
 		l.wait(job)
 	default:
-		delete(l.openOf(job), job.feed)
-		l.endReplays()
+		l.done(job)
 	}
 	l.park(job, step.State, d.cfg.Schedule, now)
 	if until := now.Add(step.Hold); step.Hold > 0 && until.After(l.held) {

@@ -228,7 +228,8 @@ func (d *Dispatcher) pendingRows(p *page) ([]pendingRow, events.Position, *event
 			continue
 		}
 		row := pendingRow{endpoint: s.endpoint.ID, registered: s.registered}
-		for _, row.delivery.entry = range l.queue {
+		for _, p := range l.untried() {
+			row.delivery.entry = p.entry
 			rows = append(rows, row)
 		}
 		for _, o := range l.open {
@@ -337,5 +338,5 @@ func (d *Dispatcher) isPending(endpoint, sequence string) bool {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(l.untried(), func(p place) bool { return p.number == number })
 }

@@ -40,11 +40,19 @@ type savedDirectory struct {
 // before and that is in neither list is settled, and so is everything up to skipped.
 type savedLane struct {
 	subscriber
-	open, queue []entry // tried; not yet tried; each by feed sequence
-	behind      bool
-	next        place
-	skipped     uint64    // up to this feed sequence everything was jumped over
-	replays     []*replay // that are not finished; how they stand only checkpoints say
+	open    []entry // tried; by feed sequence
+	queue   []place // not yet tried; likewise
+	behind  bool
+	next    place
+	skipped uint64       // up to this feed sequence everything was jumped over
+	replays []*replay    // that are not finished; how they stand only checkpoints say
+	groups  []savedGroup // that withhold some, by name
+}
+
+// savedGroup is what a group withholds: so many deliveries of its from next on.
+type savedGroup struct {
+	name, more uint64
+	next       place
 }
 
 // takeDown takes down the directory and the lanes. d.mu is held. What it returns shares
@@ -63,6 +71,11 @@ func (d *Dispatcher) takeDown() *savedDirectory {
 			}
 		}
 		saved.queue = append(saved.queue, l.queue...)
+		for name, g := range l.groups {
+			if g.withholds() {
+				saved.groups = append(saved.groups, savedGroup{name: name, more: uint64(len(g.held)) + g.more, next: g.first()})
+			}
+		}
 		s.lanes = append(s.lanes, saved)
 	}
 	return s
@@ -132,11 +145,10 @@ func (l *savedLane) code(c *events.Coder) {
 	l.codeAnchors(c)
 	c.Uint(&l.skipped)
 	codeEntries(c, &l.open)
-	codeEntries(c, &l.queue)
+	last := codePlaces(c, l.terms, &l.queue)
 	c.Bool(&l.behind)
 	if l.behind {
-		codeEntry(c, entry{}, &l.next.entry)
-		l.next.terms = l.next.terms.code(c, l.terms)
+		codePlace(c, place{terms: last}, &l.next)
 	}
 	n := c.Len(len(l.replays))
 	if c.Reading() && n > 0 {
@@ -148,6 +160,7 @@ func (l *savedLane) code(c *events.Coder) {
 		}
 		l.replays[i].code(c, l.terms)
 	}
+	l.codeGroups(c)
 }
 
 // codeAnchors codes the places of the past, each by its distance from the one before.
@@ -174,6 +187,41 @@ func (r *replay) code(c *events.Coder, before *terms) {
 	r.terms = r.terms.code(c, before)
 }
 
+func (l *savedLane) codeGroups(c *events.Coder) {
+	n := c.Len(len(l.groups))
+	if c.Reading() && n > 0 {
+		l.groups = make([]savedGroup, n)
+	}
+	for i := range l.groups {
+		g := &l.groups[i]
+		c.Uint(&g.more)
+		codePlace(c, place{terms: l.terms}, &g.next)
+		g.name = g.next.group
+	}
+}
+
+// codePlaces codes places that are ordered by feed sequence; latest are the terms of now. It
+// returns those of the last place.
+func codePlaces(c *events.Coder, latest *terms, list *[]place) *terms {
+	n := c.Len(len(*list))
+	if c.Reading() && n > 0 {
+		*list = make([]place, n)
+	}
+	before := place{terms: latest}
+	for i := range *list {
+		codePlace(c, before, &(*list)[i])
+		before = (*list)[i]
+	}
+	return before.terms
+}
+
+// codePlace codes a place by its distance from one before it.
+func codePlace(c *events.Coder, before place, p *place) {
+	codeEntry(c, before.entry, &p.entry)
+	codeName(c, &p.group)
+	p.terms = p.terms.code(c, before.terms)
+}
+
 // codeEntries codes entries that are ordered by feed sequence.
 func codeEntries(c *events.Coder, list *[]entry) {
 	n := c.Len(len(*list))
@@ -183,17 +231,18 @@ func codeEntries(c *events.Coder, list *[]entry) {
 	var before entry
 	for i := range *list {
 		codeEntry(c, before, &(*list)[i])
+		codeName(c, &(*list)[i].group)
 		before = (*list)[i]
 	}
 }
 
-// codeEntry codes an entry by its distance from one before it.
+// codeEntry codes an entry, but for its group, by its distance from one before it.
 func codeEntry(c *events.Coder, before entry, e *entry) {
 	feed, commit, number := e.feed-before.feed, e.commit-before.commit, e.number-before.number
 	c.Uint(&feed)
 	c.Uint(&commit)
 	c.Uint(&number)
-	*e = entry{before.feed + feed, before.commit + commit, before.number + number}
+	*e = entry{feed: before.feed + feed, commit: before.commit + commit, number: before.number + number, group: e.group}
 }
 
 // readDirectory reads a file; its error wraps fs.ErrNotExist where there is none.

@@ -91,7 +91,7 @@ func (d *Dispatcher) fold(ctx context.Context, c *store.Commit) error {
 	at := sight{feed: c.Ordinal, commit: c.Sequence, in: c}
 	owe := func(s *subscriber) {
 		l := d.lanes[s.endpoint.ID]
-		if l.owe(entry{feed: at.feed, commit: c.Sequence, number: s.owed}) {
+		if l.owe(entry{feed: at.feed, commit: c.Sequence, number: s.owed, group: groupOf(at.Event)}) {
 			d.arrange(l, now)
 		}
 	}
@@ -123,6 +123,7 @@ func (d *Dispatcher) change(s *subscriber, at *sight, skip uint64, now time.Time
 	}
 	l.gone = false
 	l.pace = l.pace.withRate(rateOf(s.endpoint))
+	l.order(s.endpoint.Ordering == events.OrderingKey)
 	if s.terms.unread != nil {
 		say.add(l, slog.LevelError, "the content filters of an endpoint cannot be read, so it is owed only tests; use a newer keyledger", "error", s.terms.unread)
 	}
@@ -141,10 +142,10 @@ func (d *Dispatcher) change(s *subscriber, at *sight, skip uint64, now time.Time
 // open makes the lane of a new endpoint, as the last checkpoint knew it.
 func (d *Dispatcher) open(s *subscriber, now time.Time) *lane {
 	l := newLane(s)
-	l.pace = l.pace.withRate(rateOf(s.endpoint))
+	l.pace, l.ordered = l.pace.withRate(rateOf(s.endpoint)), s.endpoint.Ordering == events.OrderingKey
 	l.restored = d.restored.Feed
 	if state := d.restored.lane(s.registered); state != nil {
-		l.restored, l.saved = state.Cursor, openDeliveries(state.Open, now)
+		l.restored, l.saved, l.listed = state.Cursor, openDeliveries(state.Open, now), state.groups()
 		l.parked, l.probing = state.Parked, state.Probing
 		l.held = minTime(state.Held.Std(), now.Add(MaxWait))
 	}
@@ -185,7 +186,7 @@ func (l *lane) leaveOut(say *notices) {
 	if len(l.saved) > 0 {
 		say.add(l, slog.LevelError, "the last checkpoint of webhooks lists deliveries that the log does not owe; they are left out", "deliveries", len(l.saved))
 	}
-	l.saved = nil
+	l.saved, l.listed = nil, nil
 }
 
 // notices are lines about lanes, noted while d.mu is held and logged once it is free: a

@@ -26,6 +26,7 @@ type entry struct {
 	feed   uint64 // sequence in the feed
 	commit uint64 // sequence of its commit in the log
 	number uint64
+	group  uint64 // name of its group; see groupOf
 }
 
 // delivery is an entry that was tried, or is being tried, and is not settled.
@@ -54,13 +55,16 @@ type lane struct {
 	// upon leaves saved for open.
 	restored uint64
 	saved    map[uint64]*delivery
-	skipped  uint64 // up to this feed sequence everything was jumped over; it is within restored
+	listed   map[uint64]uint64 // likewise, by group: from this feed sequence on nothing of it is settled
+	skipped  uint64            // up to this feed sequence everything was jumped over; it is within restored
 
-	queue   []entry              // owed and not yet tried, in order
+	queue   []place              // owed and not yet tried, in order
 	behind  bool                 // more is owed than the queue has
 	next    place                // while behind: from where to read on
 	open    map[uint64]*delivery // tried and not settled, by feed sequence
-	waiting tryHeap              // those of open that are not under way
+	waiting tryHeap              // those of open that are not under way, and the oldest of their group
+	ordered bool                 // the events of a group are kept in order
+	groups  map[uint64]*group    // by name: those that have an open delivery, or withhold some
 	firsts  int                  // first tries under way
 	agains  int                  // later tries under way, and first ones of replays
 
@@ -79,6 +83,7 @@ type lane struct {
 	probing bool      // parked, and one of the oldest is dead: tries come probeEvery apart at most
 
 	refilling bool      // somebody reads the feed for it
+	turn      bool      // the last reading was for a group
 	look      time.Time // when to look at the feed again, which did not go far enough
 	lagging   time.Time // since when the feed does not go far enough, or does not answer; zero: it does
 	fromLog   time.Time // until then the log is read, and not the feed
@@ -92,22 +97,41 @@ func newLane(s *subscriber) *lane {
 	return &lane{subscriber: s, open: map[uint64]*delivery{}, width: laneWidth, index: -1}
 }
 
-// owe takes an event that the endpoint is owed: it is settled already, or open, by the
-// checkpoint; or it is queued; or the lane falls behind. It says whether anything
+// owe takes an event that the fold finds the endpoint is owed, and says whether anything
 // changed for the worker.
 func (l *lane) owe(e entry) bool {
-	if e.feed <= l.restored {
-		return l.resume(e)
-	}
 	if l.behind {
 		return false
 	}
-	if len(l.queue) >= laneQueueMax {
-		l.behind, l.next = true, place{e, l.terms}
-		return true
+	return l.meet(place{e, l.terms})
+}
+
+// meet takes a delivery in that the lane has come to, each once and in order: it is settled
+// already, or open, by the checkpoint; or it waits for its first try; or the lane falls
+// behind. It says whether anything changed for the worker.
+func (l *lane) meet(p place) bool {
+	seen := l.seen(p.entry)
+	if from, listed := l.listed[p.group]; listed && !seen {
+		l.listed[p.group] = max(from, p.feed+1)
 	}
-	l.queue = append(l.queue, e)
+	g := l.groups[p.group]
+	switch {
+	case g != nil && g.more > 0:
+		g.withhold(p) // to be judged when the group has read that far
+	case seen:
+		return l.resume(p.entry)
+	case p.feed <= l.restored:
+		l.group(p.group).withhold(p)
+	case !l.admit(p):
+		l.behind, l.next = true, p
+	}
 	return true
+}
+
+// seen says whether the checkpoint calls a delivery settled, or open.
+func (l *lane) seen(e entry) bool {
+	from, listed := l.listed[e.group]
+	return e.feed <= l.restored && (!listed || e.feed < from || e.feed <= l.skipped)
 }
 
 // resume makes a delivery wait on that the checkpoint calls open, and says whether it does.
@@ -122,16 +146,35 @@ func (l *lane) resume(e entry) bool {
 	return true
 }
 
-// rereads says whether the lane's place is not behind what the checkpoint calls settled: it
+// rereads says whether a place of the lane is not behind what the checkpoint calls settled: it
 // reads on from a saved directory that is older. Until it is past that, the numbers of what
 // it is owed are known, and not which of them are settled; it queues nothing.
-func (l *lane) rereads() bool { return l.behind && l.next.feed <= l.restored }
+func (l *lane) rereads() bool {
+	if l.behind && l.next.feed <= l.restored {
+		return true
+	}
+	for _, g := range l.groups {
+		if g.rereads() {
+			return true
+		}
+	}
+	return false
+}
 
-// wait makes a delivery wait for its next try.
+// wait makes a delivery wait for its next try, or behind another of its group.
 func (l *lane) wait(d *delivery) {
 	d.flying = false
 	l.openOf(d)[d.feed] = d
-	heap.Push(&l.waiting, d)
+	if l.join(d) {
+		heap.Push(&l.waiting, d)
+	}
+}
+
+// done takes a delivery out that is settled.
+func (l *lane) done(d *delivery) {
+	delete(l.openOf(d), d.feed)
+	l.leave(d)
+	l.endReplays()
 }
 
 // runs says whether attempts may start at all, apart from the hold.
@@ -148,11 +191,15 @@ func (l *lane) due(now time.Time) bool {
 // firstReady says whether a first try may start. Two of the endpoint's slots are kept
 // for later tries while there are any to make.
 func (l *lane) firstReady(now time.Time) bool {
-	if len(l.queue) == 0 || l.openAll() >= laneOpenMax || !l.runs() || l.rests().After(now) {
+	if l.openAll() >= laneOpenMax || !l.runs() || l.rests().After(now) {
+		return false
+	}
+	from, ok := l.source()
+	if !ok || from != nil && len(from.held) == 0 {
 		return false
 	}
 	if l.parked {
-		return len(l.open) == 0
+		return l.firsts+l.agains == 0
 	}
 	kept := l.agains
 	if l.due(now) || l.replayReady() {
@@ -167,13 +214,11 @@ func (l *lane) againReady(now time.Time) bool {
 		l.agains < laneAgainMax && l.firsts+l.agains < laneFlyingMax
 }
 
-// takeFirst starts the first try of the oldest queued delivery.
+// takeFirst starts the first try of the oldest delivery that may have one.
 func (l *lane) takeFirst() *delivery {
-	d := &delivery{entry: l.queue[0], flying: true}
-	l.queue = append(l.queue[:0], l.queue[1:]...)
-	l.open[d.feed] = d
+	from, _ := l.source()
 	l.firsts++
-	return d
+	return l.takeFrom(from)
 }
 
 // takeAgain starts the next try of the waiting delivery whose time came first.
@@ -197,7 +242,7 @@ func (l *lane) land(first bool) {
 // drop forgets all that is owed: the endpoint was removed.
 func (l *lane) drop() {
 	l.removed, l.behind = true, false
-	l.queue, l.waiting, l.saved = nil, nil, nil
+	l.queue, l.waiting, l.saved, l.listed, l.groups = nil, nil, nil, nil, nil
 	clear(l.open)
 	for _, r := range l.replays {
 		clear(r.open)
@@ -213,8 +258,11 @@ func (l *lane) wantsReplay(now time.Time) bool { return l.readable() != nil && !
 
 // refillable is wantsRefill at any time.
 func (l *lane) refillable() bool {
-	return l.behind && !l.refilling && len(l.queue) <= laneQueueLow && (l.runs() || l.rereads())
+	return !l.refilling && (l.readsOn() || l.groupToRead() != 0) && (l.runs() || l.rereads())
 }
+
+// readsOn says whether the queue should be filled up.
+func (l *lane) readsOn() bool { return l.behind && len(l.queue) <= laneQueueLow }
 
 // wakeAt is when time alone lets the lane go on, zero if it never does.
 func (l *lane) wakeAt(now time.Time) time.Time {
@@ -231,7 +279,7 @@ func (l *lane) wakeAt(now time.Time) time.Time {
 		return at
 	}
 	if rest := l.rests(); rest.After(now) {
-		if len(l.queue)+len(l.waiting) > 0 {
+		if len(l.queue)+len(l.waiting)+len(l.groups) > 0 {
 			earlier(rest)
 		}
 	} else if d := l.upNext(); d != nil {
@@ -240,12 +288,13 @@ func (l *lane) wakeAt(now time.Time) time.Time {
 	return at
 }
 
-// started is the place behind which nothing was tried: the first delivery in the queue,
-// or the first that did not fit, or, with everything tried, what is behind end.
+// started is the place behind which nothing was tried, but for what groups withhold: the
+// first delivery in the queue, or the first that did not fit, or, with everything tried, what
+// is behind end.
 func (l *lane) started(end uint64) entry {
 	switch {
 	case len(l.queue) > 0:
-		return l.queue[0]
+		return l.queue[0].entry
 	case l.behind:
 		return l.next.entry
 	}
@@ -254,7 +303,11 @@ func (l *lane) started(end uint64) entry {
 
 // pending is how many deliveries are owed and not settled.
 func (l *lane) pending() uint64 {
-	return l.owed + 1 - l.started(0).number + uint64(len(l.open))
+	n := uint64(len(l.queue)+len(l.open)) + l.withheld()
+	if l.behind {
+		n += l.owed + 1 - l.next.number
+	}
+	return n
 }
 
 // tryHeap has the delivery whose next try comes first at its top; of those at the same

@@ -27,16 +27,17 @@ func (l *lane) oldest() *delivery {
 
 // upNext returns the delivery that the next later try is of, nil if there is none.
 func (l *lane) upNext() *delivery {
-	if !l.parked || len(l.open)+len(l.queue) == 0 && !l.behind { // then there are only replays
+	if !l.parked || len(l.open)+len(l.queue)+len(l.groups) == 0 && !l.behind { // then there are only replays
 		if len(l.waiting) == 0 {
 			return nil
 		}
 		return l.waiting[0]
 	}
-	if d := l.oldest(); d != nil && !d.flying && l.firsts+l.agains == 0 {
-		return d
+	d := l.oldest()
+	if _, older := l.source(); older || d == nil || d.flying || l.firsts+l.agains > 0 {
+		return nil
 	}
-	return nil
+	return d
 }
 
 // allFailed says whether every open delivery was tried.
@@ -59,7 +60,7 @@ func (l *lane) park(d *delivery, state DeliveryState, s *Schedule, now time.Time
 		l.parked, l.probing = false, false
 	case !l.parked:
 		l.parked = l.openAll() >= laneOpenMax && l.allFailed()
-	case state == StateDead:
+	case state == StateDead && d.replay == nil:
 		next := l.oldest()
 		if next != nil && (next.feed < d.feed || next.flying) {
 			return

@@ -36,6 +36,9 @@ type want struct {
 	commit            uint64 // log sequence up to which it was folded
 	settled           uint64 // up to this feed sequence nothing takes room
 	room              int    // for so many entries
+	group             *group // to read for, nil: for the lane
+	name              uint64 // the group's
+	most              uint64 // how many entries it has behind
 	began             time.Time
 	log               bool    // read the log, and not the feed
 	replay            *replay // that reads, nil: the queue
@@ -45,7 +48,7 @@ type want struct {
 // found is what was read: entries, and the place from which to read on. Its commit may
 // lie before that place, never behind it.
 type found struct {
-	entries     []entry
+	entries     []place
 	next        place
 	queued      int    // of the entries: that take room
 	feed        bool   // read from the feed
@@ -64,8 +67,8 @@ func (f *found) take(w *want, s *sight) {
 		e.number = f.next.number
 		f.next.number++
 	}
-	if taken := e.number > 0; taken && w.replay == nil || w.replay != nil && w.replay.selects(s) {
-		f.entries = append(f.entries, e)
+	if f.selects(w, s, &e) {
+		f.entries = append(f.entries, place{e, f.next.terms})
 		if s.feed > w.settled {
 			f.queued++
 		}
@@ -74,6 +77,21 @@ func (f *found) take(w *want, s *sight) {
 		f.next.terms = f.next.terms.after(after)
 	}
 	f.next.feed, f.next.commit = s.feed+1, s.commit
+}
+
+// selects says whether an event is what is read for: one to be replayed, or one that is owed,
+// of the group if it is for one. It names the event's group.
+func (f *found) selects(w *want, s *sight, e *entry) bool {
+	if w.replay != nil && !w.replay.selects(s) || w.replay == nil && e.number == 0 {
+		return false
+	}
+	e.group = groupOf(s.Event)
+	return w.group == nil || e.group == w.name
+}
+
+// full says whether enough was read.
+func (f *found) full(w *want) bool {
+	return f.queued >= w.room || w.group != nil && uint64(len(f.entries)) >= w.most
 }
 
 // wants says whether an event's data is needed: to see the endpoint's own terms change, or
@@ -125,7 +143,7 @@ func (d *Dispatcher) readMessages(ctx context.Context, w *want, f *found, end ui
 		if s.commit < w.from.commit || s.commit > w.commit {
 			return fmt.Errorf("message %d of the feed has position %s, between commits %d and %d", m.Sequence, s.cloud.Position, w.from.commit, w.commit)
 		}
-		if looked++; looked > refillMessages || f.queued >= w.room {
+		if looked++; looked > refillMessages || f.full(w) {
 			return errEnough
 		}
 		f.take(w, s)
@@ -163,7 +181,7 @@ func (d *Dispatcher) readLog(ctx context.Context, w *want) (*found, error) {
 				if s.feed++; s.feed < w.from.feed || s.Account != w.account {
 					continue
 				}
-				if s.feed > w.to || f.queued >= w.room {
+				if s.feed > w.to || f.full(w) {
 					return errEnough
 				}
 				f.take(w, &s)

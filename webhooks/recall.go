@@ -118,21 +118,49 @@ func (d *Dispatcher) adopt(saved *savedDirectory) {
 func (l *lane) recall(s *savedLane, place uint64, now time.Time) {
 	l.skip(s.skipped, place)
 	for _, e := range s.open {
-		if e.feed > l.restored { // its first try began after the checkpoint
+		if !l.seen(e) { // its first try began after the checkpoint
 			l.wait(&delivery{entry: e, next: now})
 			continue
 		}
 		l.resume(e)
 	}
-	for _, e := range s.queue {
-		l.owe(e)
+	for i := range s.groups {
+		l.recallGroup(&s.groups[i])
+	}
+	for _, p := range s.queue {
+		l.meet(p)
 	}
 	l.behind, l.next = s.behind, s.next
-	for feed := range l.saved {
-		if feed <= place && (!l.behind || feed < l.next.feed) {
+	met := place + 1
+	if l.behind {
+		met = l.next.feed
+	}
+	for name, from := range l.listed {
+		l.listed[name] = max(from, met) // what is before is in the lists
+	}
+	for feed, o := range l.saved {
+		if feed <= place && !s.reads(o) {
 			delete(l.saved, feed) // settled after the checkpoint
 		}
 	}
+}
+
+// recallGroup lets a group read again what it withholds.
+func (l *lane) recallGroup(s *savedGroup) {
+	g := l.group(s.name)
+	g.more, g.next, g.settled = s.more, s.next, l.restored
+	if from, ok := l.listed[s.name]; ok {
+		g.settled = max(from-1, l.skipped)
+	}
+}
+
+// reads says whether a delivery that the checkpoint calls open is among what the lane reads
+// on. A checkpoint of a lane without an order does not say of which group it is; it then is
+// among what a group withholds if it is behind the first of it.
+func (l *savedLane) reads(o *delivery) bool {
+	return l.behind && o.feed >= l.next.feed || slices.ContainsFunc(l.groups, func(g savedGroup) bool {
+		return o.feed >= g.next.feed && (o.group == g.name || o.group == 0)
+	})
 }
 
 // keepDirectories saves the directory whenever enough was read since it last was.
@@ -177,5 +205,6 @@ func (s *savedDirectory) sort() {
 	slices.SortFunc(s.lanes, func(a, b savedLane) int { return cmp.Compare(a.registered, b.registered) })
 	for i := range s.lanes {
 		slices.SortFunc(s.lanes[i].open, func(a, b entry) int { return cmp.Compare(a.feed, b.feed) })
+		slices.SortFunc(s.lanes[i].groups, func(a, b savedGroup) int { return cmp.Compare(a.name, b.name) })
 	}
 }

@@ -99,7 +99,7 @@ func (m *model) commit(list []events.Event) {
 	for i := range list {
 		feed := c.Ordinal + uint64(i) + 1
 		about := m.whole.fold(&sight{Event: &list[i], feed: feed, commit: c.Sequence, in: c}, func(s *subscriber) {
-			m.owed[owedTo{s.registered, feed}] = entry{feed: feed, commit: c.Sequence, number: s.owed}
+			m.owed[owedTo{s.registered, feed}] = entry{feed: feed, commit: c.Sequence, number: s.owed, group: groupOf(&list[i])}
 		})
 		if about != nil && about.endpoint.Status == events.Removed {
 			delete(m.ids, about.endpoint.ID)
@@ -155,6 +155,7 @@ func (m *model) happen() {
 		e := &events.Endpoint{
 			ID: fmt.Sprintf("%s%d", account, m.rng.IntN(3)), Account: account, Environment: environments[m.rng.IntN(2)],
 			Events: []string{filters[m.rng.IntN(len(filters))]}, Headers: []string{}, Keys: []string{}, Status: statuses[m.rng.IntN(len(statuses))],
+			Ordering: []string{events.OrderingNone, events.OrderingKey}[m.rng.IntN(2)],
 		}
 		switch m.rng.IntN(4) {
 		case 0:
@@ -208,7 +209,7 @@ func (m *model) land(i int, settled bool) *flight {
 	switch {
 	case f.lane.dropped(f.delivery):
 	case settled:
-		delete(f.lane.open, f.delivery.feed)
+		f.lane.done(f.delivery)
 		m.settled[owedTo{f.lane.registered, f.delivery.feed}] = true
 	default:
 		f.delivery.tries++
@@ -223,7 +224,7 @@ func (m *model) refill(d *Dispatcher, l *lane) bool {
 	if !l.wantsRefill(m.now) {
 		return false
 	}
-	w := d.wanted(l, m.now)
+	w := d.wantedOwed(l, m.now)
 	f, err := d.readLog(m.t.Context(), w)
 	if err != nil {
 		m.t.Fatal(err)
@@ -260,8 +261,8 @@ func (m *model) step() {
 		l.held = m.now.Add(time.Duration(m.rng.IntN(3000)) * time.Millisecond)
 	case n < 18:
 		s := m.d.takeDown()
-		for o := range m.owed {
-			if s.settledFor(o.registered, o.feed) && !m.settled[o] {
+		for o, e := range m.owed {
+			if s.settledFor(o.registered, e) && !m.settled[o] {
 				m.t.Fatalf("event %d to the endpoint of %d is called settled", o.feed, o.registered)
 			}
 		}
@@ -274,8 +275,8 @@ func (m *model) step() {
 			limit = len(c.head(c.reasons(), 0)) + 16 + m.rng.IntN(200)
 		}
 		cut := decode(m.t, c.encode(limit))
-		for o := range m.owed {
-			if cut.settledFor(o.registered, o.feed) && !m.settled[o] {
+		for o, e := range m.owed {
+			if cut.settledFor(o.registered, e) && !m.settled[o] {
 				m.t.Fatalf("event %d to the endpoint of %d is called settled in %d bytes", o.feed, o.registered, limit)
 			}
 		}
@@ -286,15 +287,16 @@ func (m *model) step() {
 // agrees checks that a checkpoint calls settled what is, and nothing else.
 func (m *model) agrees(c *checkpoint) {
 	m.t.Helper()
-	for o := range m.owed {
-		if got := c.settledFor(o.registered, o.feed); got != m.settled[o] {
+	for o, e := range m.owed {
+		if got := c.settledFor(o.registered, e); got != m.settled[o] {
 			m.t.Fatalf("event %d to the endpoint of %d: settled is %t, want %t", o.feed, o.registered, got, m.settled[o])
 		}
 	}
 }
 
 // settledFor says whether a saved directory calls a delivery settled.
-func (s *savedDirectory) settledFor(registered, feed uint64) bool {
+func (s *savedDirectory) settledFor(registered uint64, e entry) bool {
+	feed := e.feed
 	for i := range s.lanes {
 		l := &s.lanes[i]
 		if l.registered != registered || feed > s.at.Ordinal {
@@ -303,34 +305,43 @@ func (s *savedDirectory) settledFor(registered, feed uint64) bool {
 		if feed <= l.skipped {
 			return true
 		}
-		if l.behind && feed >= l.next.feed {
+		held := func(g savedGroup) bool { return g.name == e.group && feed >= g.next.feed }
+		if l.behind && feed >= l.next.feed || slices.ContainsFunc(l.groups, held) {
 			continue
 		}
-		return !slices.ContainsFunc(slices.Concat(l.open, l.queue), func(e entry) bool { return e.feed == feed })
+		same := func(e entry) bool { return e.feed == feed }
+		return !slices.ContainsFunc(l.open, same) && !slices.ContainsFunc(l.queue, func(p place) bool { return same(p.entry) })
 	}
 	return false
 }
 
-// recent picks one of a list, more often one of the last.
-func recent[T any](rng *mathrand.Rand, list []T) T {
-	return list[len(list)-1-min(rng.IntN(len(list)), rng.IntN(len(list)), rng.IntN(len(list)))]
+// recent picks one of a list, more often one of the last, and forgets those after it.
+func recent[T any](rng *mathrand.Rand, list *[]T) T {
+	n := len(*list)
+	*list = (*list)[:n-min(rng.IntN(n), rng.IntN(n), rng.IntN(n))]
+	return (*list)[len(*list)-1]
 }
 
-// crash goes on as after a crash: from a checkpoint and a directory of whatever age.
+// crash goes on as after a crash: from a checkpoint and a directory of whatever age. What was
+// saved after either is lost, or was never written.
 func (m *model) crash() {
 	c, file, saved := &checkpoint{}, []byte(nil), &savedDirectory{}
 	if len(m.checkpoints) > 0 && m.rng.IntN(10) > 0 {
-		c = recent(m.rng, m.checkpoints)
+		c = recent(m.rng, &m.checkpoints)
+	} else {
+		m.checkpoints = nil
 	}
 	if len(m.files) > 0 && m.rng.IntN(5) > 0 {
-		file = recent(m.rng, m.files)
-		if c.Sequence > 0 {
-			saved, _ = decodeDirectory(file)
-		}
+		file = recent(m.rng, &m.files)
+	}
+	if c.Sequence == 0 || file == nil {
+		m.files = nil
+	} else {
+		saved, _ = decodeDirectory(file)
 	}
 	m.settled = map[owedTo]bool{}
-	for o := range m.owed {
-		if c.settledFor(o.registered, o.feed) || saved.settledFor(o.registered, o.feed) {
+	for o, e := range m.owed {
+		if c.settledFor(o.registered, e) || saved.settledFor(o.registered, e) {
 			m.settled[o] = true
 		}
 	}

@@ -30,10 +30,13 @@ func sampleDirectory() *savedDirectory {
 	return &savedDirectory{
 		at: store.Chain{Sequence: 50, Hash: store.Hash(bytes.Repeat([]byte{0xab}, 32)), Ordinal: 500, Epoch: 3, Time: 1_790_000_000_000},
 		lanes: []savedLane{
-			{subscriber: subscriber{account: "acme", registered: 5, endpoint: one, terms: (*terms)(nil).after(one), owed: 7, stride: 16, anchors: []place{{entry{6, 3, 1}, (*terms)(nil).after(before)}, {entry{26, 4, 2}, (*terms)(nil).after(one)}}}},
+			{subscriber: subscriber{account: "acme", registered: 5, endpoint: one, terms: (*terms)(nil).after(one), owed: 7, stride: 16, anchors: []place{{entry{6, 3, 1, 0}, (*terms)(nil).after(before)}, {entry{26, 4, 2, 0}, (*terms)(nil).after(one)}}}},
 			{
-				subscriber: subscriber{account: "other", registered: 40, endpoint: two, terms: (*terms)(nil).after(two), owed: 300, stride: 16, anchors: []place{{entry{41, 5, 1}, (*terms)(nil).after(two)}}},
-				open:       []entry{{100, 9, 11}, {104, 10, 13}}, queue: []entry{{200, 20, 30}}, behind: true, next: place{entry{300, 19, 31}, (*terms)(nil).after(before)}, skipped: 99,
+				subscriber: subscriber{account: "other", registered: 40, endpoint: two, terms: (*terms)(nil).after(two), owed: 300, stride: 16, anchors: []place{{entry{41, 5, 1, 0}, (*terms)(nil).after(two)}}},
+				open:       []entry{{100, 9, 11, 1}, {104, 10, 13, 2}},
+				queue:      []place{{entry{200, 20, 30, 1}, (*terms)(nil).after(before)}},
+				behind:     true, next: place{entry{300, 19, 31, 0}, (*terms)(nil).after(before)}, skipped: 99,
+				groups:  []savedGroup{{7, 5, place{entry{250, 20, 30, 7}, (*terms)(nil).after(two)}}},
 				replays: []*replay{{asked: 450, commit: 45, skipped: 99, terms: (*terms)(nil).after(before), request: &events.Replay{ID: "replay_1", Endpoint: "endpoint_2", From: "0:7", Events: []string{"key.*"}}}},
 			},
 		},
@@ -46,14 +49,14 @@ func TestSavedDirectory(t *testing.T) {
 	const golden = "4b4c5702" + "0032" + "abababababababababababababababababababababababababababababababab" + "f40303" + "80b083c59868" + "02"
 	want := sampleDirectory()
 	b := want.encode()
-	if got := hex.EncodeToString(b); !strings.HasPrefix(got, golden) || len(b) != 490 {
+	if got := hex.EncodeToString(b); !strings.HasPrefix(got, golden) || len(b) != 539 {
 		t.Errorf("%d bytes: %s", len(b), got)
 	}
 	got, err := decodeDirectory(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	same := cmp.Options{cmp.AllowUnexported(savedDirectory{}, savedLane{}, subscriber{}, place{}, entry{}, replay{}), cmp.Comparer((*terms).equal), cmpopts.EquateEmpty()}
+	same := cmp.Options{cmp.AllowUnexported(savedDirectory{}, savedLane{}, savedGroup{}, subscriber{}, place{}, entry{}, replay{}), cmp.Comparer((*terms).equal), cmpopts.EquateEmpty()}
 	if diff := cmp.Diff(want, got, same); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

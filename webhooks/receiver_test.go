@@ -27,6 +27,7 @@ type received struct {
 	endpoint string // the path, without its slash
 	id       string
 	sequence string
+	subject  string
 	position string
 	at       time.Time // webhook-timestamp
 	body     string
@@ -85,7 +86,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	if err := event.Validate(); err != nil || event.ID() != q.Header.Get("webhook-id") {
 		r.t.Errorf("CloudEvent %s with webhook-id %s: %v", event.ID(), q.Header.Get("webhook-id"), err)
 	}
-	got := received{endpoint: strings.TrimPrefix(q.URL.Path, "/"), id: event.ID(), at: time.Unix(seconds, 0), body: string(body), status: http.StatusOK}
+	got := received{endpoint: strings.TrimPrefix(q.URL.Path, "/"), id: event.ID(), subject: event.Subject(), at: time.Unix(seconds, 0), body: string(body), status: http.StatusOK}
 	got.sequence, _ = event.Extensions()["sequence"].(string)
 	got.position, _ = event.Extensions()["position"].(string)
 	r.mu.Lock()

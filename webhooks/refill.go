@@ -58,7 +58,7 @@ func (d *Dispatcher) wants(l *lane, now time.Time) (w *want) {
 	case replay && (l.replayFirst || !queue):
 		w = d.wantedReplay(l, l.readable(), now)
 	case queue:
-		w = d.wanted(l, now)
+		w = d.wantedOwed(l, now)
 	default:
 		return nil
 	}
@@ -105,7 +105,11 @@ func (d *Dispatcher) refilled(l *lane, w *want, f *found, err error) {
 		say = d.refillFailed(l, w, err, now)
 	case w.replay != nil:
 		d.takeReplayIn(l, w, f, now)
-	case l.behind && l.next == w.from: // it has not jumped meanwhile
+	case w.group != nil:
+		if g := l.groups[w.name]; g == w.group && g.more > 0 && g.next == w.from { // it has not jumped meanwhile
+			say = d.takeGroup(l, w, f)
+		}
+	case l.behind && l.next == w.from: // likewise
 		say = d.takeIn(l, f)
 	}
 	if !l.removed {
@@ -135,12 +139,8 @@ func (d *Dispatcher) takeIn(l *lane, f *found) (say notices) {
 	if f.feed {
 		l.lagging = time.Time{}
 	}
-	for _, e := range f.entries {
-		if e.feed <= l.restored {
-			l.resume(e)
-		} else {
-			l.queue = append(l.queue, e)
-		}
+	for _, p := range f.entries {
+		l.meet(p)
 	}
 	d.unsaved += f.next.feed - l.next.feed
 	l.next = f.next

@@ -217,7 +217,8 @@ func (d *Dispatcher) takeReplayIn(l *lane, w *want, f *found, now time.Time) {
 		r.locate(l.subscriber, f.first, f.last, f.next.commit)
 	} else {
 		pending := l.started(d.read.Ordinal).feed
-		for _, e := range f.entries {
+		for _, p := range f.entries {
+			e := p.entry
 			switch o := l.open[e.feed]; {
 			case e.feed <= r.skipped:
 			case r.saved[e.feed] != nil:
@@ -227,12 +228,12 @@ func (d *Dispatcher) takeReplayIn(l *lane, w *want, f *found, now time.Time) {
 				l.wait(again)
 			case e.feed <= r.done:
 			case e.number > 0 && o != nil:
-				if !o.flying {
+				if slices.Contains(l.waiting, o) {
 					l.unwait(o)
 					o.next = now
 					l.wait(o)
 				}
-			case e.number == 0 || e.feed < pending:
+			case e.number == 0 || e.feed < pending && !l.withholds(e):
 				r.ahead = append(r.ahead, e)
 			}
 		}

@@ -55,7 +55,7 @@ func openDeliveries(states []openState, now time.Time) map[uint64]*delivery {
 	m := make(map[uint64]*delivery, len(states))
 	for _, o := range states {
 		m[o.Feed] = &delivery{
-			entry: entry{feed: o.Feed}, tries: o.Tries, next: minTime(o.Next.Std(), latest),
+			entry: entry{feed: o.Feed, group: o.Group}, tries: o.Tries, next: minTime(o.Next.Std(), latest),
 			first: o.First, last: o.Last, status: o.Status, reason: o.Reason,
 		}
 	}
@@ -66,6 +66,9 @@ func openDeliveries(states []openState, now time.Time) map[uint64]*delivery {
 func (l *laneState) shorten() {
 	if len(l.Open) > 0 {
 		l.Cursor, l.Open = min(l.Cursor, l.Open[0].Feed-1), nil
+	}
+	if len(l.Groups) > 0 {
+		l.Cursor, l.Groups = min(l.Cursor, l.Groups[0].From-1), nil
 	}
 	for i := range l.Replays {
 		if r := &l.Replays[i]; len(r.Open) > 0 {

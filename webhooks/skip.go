@@ -1,7 +1,6 @@
 package webhooks
 
 import (
-	"container/heap"
 	"context"
 	"maps"
 	"slices"
@@ -74,8 +73,13 @@ func (l *lane) skip(up, folded uint64) {
 	maps.DeleteFunc(l.saved, func(feed uint64, _ *delivery) bool { return feed <= up })
 	maps.DeleteFunc(l.open, func(feed uint64, _ *delivery) bool { return feed <= up })
 	l.waiting = slices.DeleteFunc(l.waiting, func(d *delivery) bool { return d.feed <= up })
-	heap.Init(&l.waiting)
-	l.queue = slices.DeleteFunc(l.queue, func(e entry) bool { return e.feed <= up })
+	met := folded
+	if l.behind {
+		met = l.next.feed - 1
+	}
+	l.skipGroups(up, met)
+	l.rewait()
+	l.queue = slices.DeleteFunc(l.queue, func(p place) bool { return p.feed <= up })
 	for _, r := range l.replays {
 		r.skip(up)
 	}
