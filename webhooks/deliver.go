@@ -90,7 +90,11 @@ func (d *Dispatcher) send(ctx context.Context, f *flight) (Result, error) {
 // span is the attempt in the trace of the event's command, zero where that has none: the
 // same trace, and a span of its own for each event, endpoint and number of the attempt.
 func (f *flight) span() events.Trace {
-	return f.event.Trace.Span(f.event.ID.String() + " " + f.endpoint.ID + " " + strconv.Itoa(f.delivery.tries+1))
+	name := f.event.ID.String() + " " + f.endpoint.ID + " " + strconv.Itoa(f.delivery.tries+1)
+	if r := f.delivery.replay; r != nil {
+		name += " " + r.request.ID
+	}
+	return f.event.Trace.Span(name)
 }
 
 // sinceCommit is how long after its event's commit the attempt had a connection to send on,

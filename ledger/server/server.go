@@ -228,7 +228,7 @@ func (s *Server) start(ctx, failed, following context.Context, group *errgroup.G
 	svc, err := service.Start(service.Config{
 		Conn: s.public, Writer: s.writer, Version: Version, Logger: s.cfg.Logger, Sealer: s.sealer,
 		Queries: s.queries(), Commands: s.creds.commands(), Actor: s.creds.actors.of, End: s.tail.End, WaitFor: s.waitFor,
-		CheckEndpoint: s.checkEndpoint, EndpointSecret: webhooks.NewSecret, EndpointKey: webhooks.NewKeyPair,
+		CheckEndpoint: s.checkEndpoint, Replays: s.parts.hooks.Replays, EndpointSecret: webhooks.NewSecret, EndpointKey: webhooks.NewKeyPair,
 		Consent: s.asksConsent(), RequireConsent: s.parts.consent == webhooks.ConsentPolicyRequire,
 	})
 	if err != nil {

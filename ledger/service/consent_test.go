@@ -2,8 +2,8 @@ package service
 
 import (
 	"context"
-	"log/slog"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
