@@ -263,6 +263,9 @@ func TestUsageWaitsForTheArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer behind.Close()
+	if err := s.parts.views.Wait(t.Context(), s.tail.End().Sequence); err != nil {
+		t.Fatal(err)
+	}
 	late := &Server{cfg: s.cfg, tail: s.tail, parts: parts{views: s.parts.views, archive: behind, access: s.parts.access}}
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
