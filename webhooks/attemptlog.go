@@ -38,6 +38,7 @@ type Attempt struct {
 	Replay string `json:"replay,omitempty"`
 	// TraceID is the trace that the event's command belongs to, in hexadecimal; "" without one.
 	TraceID string `json:"trace_id,omitempty"`
+	Key     string `json:"key"` // that the event is about, "" for none
 
 	Attempt int         `json:"attempt"` // 1 for the first
 	Time    events.Time `json:"time"`    // when it began
@@ -83,7 +84,7 @@ func (f *flight) record(state DeliveryState, tries int, next time.Time) *Attempt
 	r, e := &f.result, f.event
 	a := &Attempt{
 		Event: e.ID.String(), Type: events.Lookup(e.Type).CloudEventType(), Account: e.Account,
-		Endpoint: f.endpoint.ID, Position: e.Position.String(), Sequence: e.Sequence,
+		Endpoint: f.endpoint.ID, Position: e.Position.String(), Sequence: e.Sequence, Key: events.KeyOf(&e.Event),
 		Attempt: tries, Time: events.At(f.at), Outcome: string(OutcomeFailed),
 		Phase: string(r.Phase), Error: r.Error, TraceID: e.Trace.TraceID(), Bytes: f.bytes,
 		Response:   f.sealed.redact(string(r.ResponseHead)),

@@ -1,13 +1,11 @@
 package webhooks
 
 import (
-	"cmp"
 	"context"
-	"encoding/base64"
 	"math"
 	"slices"
 	"strconv"
-	"strings"
+	"time"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -23,6 +21,12 @@ const (
 	// deliveriesAgain is how many records before a page are searched for newer records
 	// of its deliveries.
 	deliveriesAgain = 1000
+	// deliveriesPending is how many pending deliveries one delivery.list looks at, each by
+	// its event in the log, likewise.
+	deliveriesPending = 1000
+	// deliveriesLate is how much later than it began an attempt is recorded, at the most: its
+	// timeout, and the time until the record is stored.
+	deliveriesLate = 2 * time.Minute
 )
 
 // QueryFunc answers one verb about an account. Body is JSON; an empty one counts as {}.
@@ -31,7 +35,7 @@ type QueryFunc func(ctx context.Context, account string, body []byte) (any, even
 
 // Queries is the query table: verb to function.
 func (d *Dispatcher) Queries() map[string]QueryFunc {
-	return map[string]QueryFunc{"delivery.list": d.listDeliveries, "endpoint.doctor": d.doctor}
+	return map[string]QueryFunc{"delivery.list": d.listDeliveries, "delivery.get": d.getDelivery, "endpoint.doctor": d.doctor}
 }
 
 // Delivery is one event owed to one endpoint, as delivery.list shows it.
@@ -43,6 +47,8 @@ type Delivery struct {
 	Attempts      int           `json:"attempts"` // that ended
 	Position      string        `json:"position"` // of the event in the log
 	Sequence      string        `json:"sequence"` // its number at the endpoint, as in the CloudEvent
+	Key           string        `json:"key"`      // that the event is about, "" for none
+	Replay        *string       `json:"replay"`   // the replay that it is of, null for none
 	LastAttemptAt events.Time   `json:"last_attempt_at"`
 	NextAttemptAt events.Time   `json:"next_attempt_at"`
 	StatusCode    *int          `json:"status_code"` // of the last attempt, null without an answer
@@ -55,37 +61,11 @@ type Delivery struct {
 // Of the pending only those are listed that are in memory: tried ones, and the next ones
 // of each endpoint; Pending counts all. Settled ones are found in the records of
 // attempts, which are stored some milliseconds later and kept for a time; one whose last
-// record was lost in a crash is not listed.
+// record was lost in a crash is not listed. What a replay delivered again is a row of its own.
 type Deliveries struct {
 	Deliveries []Delivery `json:"deliveries"`
 	Pending    uint64     `json:"pending"` // of the endpoint, or of all of the account's
 	NextCursor *string    `json:"next_cursor"`
-}
-
-// deliveriesBody is the body of delivery.list. All members are optional.
-type deliveriesBody struct {
-	Endpoint string        `json:"endpoint"`
-	Status   DeliveryState `json:"status"`
-	Cursor   string        `json:"cursor"`
-	Limit    *int64        `json:"limit"` // 1 to 500, default 50
-}
-
-// page is one delivery.list.
-type page struct {
-	account, endpoint string
-	status            DeliveryState // "" for all
-	limit             int
-	from              cursor
-	out               Deliveries
-	next              cursor // the last row's, once the page is full
-}
-
-// cursor names the row behind which a page begins: a pending one by its place in the
-// feed and its endpoint's registration, or a settled one by its record. The zero cursor
-// is the beginning.
-type cursor struct {
-	feed, registered uint64 // pending
-	record           uint64 // settled: sequence in the attempts stream
 }
 
 func (d *Dispatcher) listDeliveries(ctx context.Context, account string, body []byte) (any, events.Position, *events.Error) {
@@ -106,7 +86,7 @@ func (d *Dispatcher) listDeliveries(ctx context.Context, account string, body []
 	if err := d.listPending(ctx, p, rows); err != nil {
 		return nil, events.Position{}, d.cannotList(err)
 	}
-	if p.status != StatePending && p.room() >= 0 {
+	if p.Status != StatePending && p.room() >= 0 {
 		if err := d.listSettled(ctx, p); err != nil {
 			return nil, events.Position{}, d.cannotList(err)
 		}
@@ -119,87 +99,37 @@ func (d *Dispatcher) cannotList(err error) *events.Error {
 	return events.Errorf(events.Unavailable, "the deliveries cannot be read at the moment; try again")
 }
 
-func newPage(account string, text []byte) (*page, *events.Error) {
-	var body deliveriesBody
-	if err := events.DecodeStrict(text, &body); err != nil {
-		return nil, err
-	}
-	p := &page{account: account, endpoint: body.Endpoint, status: body.Status, limit: deliveriesDefault}
-	p.out.Deliveries = []Delivery{}
-	switch body.Status {
-	case "", StatePending, StateDelivered, StateDead:
-	default:
-		return nil, events.Errorf(events.InvalidArgument, "status must be one of pending, delivered, dead")
-	}
-	if body.Limit != nil {
-		if *body.Limit < 1 || *body.Limit > deliveriesMax {
-			return nil, events.Errorf(events.InvalidArgument, "limit must be from 1 to %d", deliveriesMax)
-		}
-		p.limit = int(*body.Limit)
-	}
-	if body.Cursor != "" {
-		var ok bool
-		p.from, ok = parseCursor(body.Cursor)
-		ok = ok && (p.status == "" || (p.status == StatePending) == (p.from.record == 0))
-		if !ok {
-			return nil, events.Errorf(events.InvalidArgument, "cursor must be the next_cursor of an earlier page of the same list")
-		}
-	}
-	return p, nil
-}
-
-// String returns the cursor as the outside sees it: opaque.
-func (c cursor) String() string {
-	text := "p" + strconv.FormatUint(c.feed, 10) + "." + strconv.FormatUint(c.registered, 10)
-	if c.record > 0 {
-		text = "a" + strconv.FormatUint(c.record, 10)
-	}
-	return base64.RawURLEncoding.EncodeToString([]byte(text))
-}
-
-// parseCursor reads what String writes, and nothing else.
-func parseCursor(text string) (c cursor, ok bool) {
-	b, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(b) == 0 {
-		return cursor{}, false
-	}
-	first, second, _ := strings.Cut(string(b[1:]), ".")
-	if b[0] == 'a' {
-		c.record, err = strconv.ParseUint(first, 10, 64)
-	} else if c.feed, err = strconv.ParseUint(first, 10, 64); err == nil {
-		c.registered, err = strconv.ParseUint(second, 10, 64)
-	}
-	return c, err == nil && c.String() == text && c != cursor{}
-}
-
-// room is how many rows still fit; -1: another one was found and the page is done.
-func (p *page) room() int {
-	if p.out.NextCursor != nil {
-		return -1
-	}
-	return p.limit - len(p.out.Deliveries)
-}
-
-// end says that more rows follow.
-func (p *page) end() {
-	text := p.next.String()
-	p.out.NextCursor = &text
-}
-
-// add takes a row in, or ends the page.
-func (p *page) add(row Delivery, at cursor) {
-	if p.room() == 0 {
-		p.end()
-		return
-	}
-	p.out.Deliveries, p.next = append(p.out.Deliveries, row), at
-}
-
 // pendingRow is a pending delivery in memory.
 type pendingRow struct {
 	delivery
-	endpoint   string
-	registered uint64
+	endpoint string
+	at       cursor
+}
+
+// pendingRows appends what is pending in the lane's memory.
+func (l *lane) pendingRows(rows []pendingRow) []pendingRow {
+	add := func(o delivery) {
+		at := cursor{feed: o.feed, registered: l.registered}
+		if o.replay != nil {
+			at.asked = o.replay.asked
+		}
+		rows = append(rows, pendingRow{o, l.endpoint.ID, at})
+	}
+	for _, p := range l.untried() {
+		add(delivery{entry: p.entry})
+	}
+	for _, o := range l.open {
+		add(*o)
+	}
+	for _, r := range l.replays {
+		for _, e := range r.ahead {
+			add(delivery{entry: e, replay: r})
+		}
+		for _, o := range r.open {
+			add(*o)
+		}
+	}
+	return rows
 }
 
 // pendingRows notes what is pending, newest first, and checks the endpoint in a query.
@@ -210,10 +140,10 @@ func (d *Dispatcher) pendingRows(p *page) ([]pendingRow, events.Position, *event
 		return nil, events.Position{}, events.Errorf(events.Unavailable, "webhooks still read the log, up to %s; try again", d.read.Position())
 	}
 	list := d.directory[p.account]
-	if p.endpoint != "" {
-		s := d.directory.find(p.account, p.endpoint)
+	if p.Endpoint != "" {
+		s := d.directory.find(p.account, p.Endpoint)
 		if s == nil {
-			return nil, events.Position{}, events.Errorf(events.NotFound, "account %s has no endpoint %s", p.account, p.endpoint)
+			return nil, events.Position{}, events.Errorf(events.NotFound, "account %s has no endpoint %s", p.account, p.Endpoint)
 		}
 		list = []*subscriber{s}
 	}
@@ -224,98 +154,114 @@ func (d *Dispatcher) pendingRows(p *page) ([]pendingRow, events.Position, *event
 			return nil, events.Position{}, events.Errorf(events.Unavailable, "webhooks still read again what endpoint %s was owed before the start; try again", s.endpoint.ID)
 		}
 		p.out.Pending += l.pending()
-		if p.status != "" && p.status != StatePending || p.from.record > 0 {
+		if p.Status != "" && p.Status != StatePending || p.from.record > 0 {
 			continue
 		}
-		row := pendingRow{endpoint: s.endpoint.ID, registered: s.registered}
-		for _, p := range l.untried() {
-			row.delivery.entry = p.entry
-			rows = append(rows, row)
-		}
-		for _, o := range l.open {
-			row.delivery = *o
-			rows = append(rows, row)
-		}
+		rows = l.pendingRows(rows)
 	}
-	slices.SortFunc(rows, func(a, b pendingRow) int {
-		return cmp.Or(cmp.Compare(b.feed, a.feed), cmp.Compare(b.registered, a.registered))
-	})
+	slices.SortFunc(rows, func(a, b pendingRow) int { return a.at.compare(b.at) })
 	return rows, d.read.Position(), nil
 }
 
-// listPending adds the rows behind the cursor. The ids and types stand in the log.
+// listPending adds the rows behind the cursor.
 func (d *Dispatcher) listPending(ctx context.Context, p *page, rows []pendingRow) error {
+	looked := 0
 	for i := range rows {
 		r := &rows[i]
-		if from := p.from; from.feed > 0 && (r.feed > from.feed || r.feed == from.feed && r.registered >= from.registered) {
+		if p.from.feed > 0 && r.at.compare(p.from) <= 0 {
 			continue
 		}
-		if p.room() == 0 {
+		if p.room() == 0 || looked == deliveriesPending {
 			p.end()
 			return nil
 		}
-		e, err := d.event(ctx, p.account, r.entry)
+		if !p.inTime(r.last) {
+			p.next = r.at
+			continue
+		}
+		looked++
+		row, err := d.pendingDelivery(ctx, p.account, r)
 		if err != nil {
 			return err
 		}
-		row := Delivery{
-			Event: e.ID.String(), Type: events.Lookup(e.Type).CloudEventType(), Endpoint: r.endpoint, Status: StatePending,
-			Attempts: r.tries, Position: e.Position.String(), Sequence: e.Sequence, LastAttemptAt: r.last,
+		if p.next = r.at; p.passes(&row) {
+			p.add(row, r.at)
 		}
-		if r.tries > 0 && !r.flying {
-			row.NextAttemptAt = roundUp(r.next)
-		}
-		if r.status != 0 {
-			row.StatusCode = &r.status
-		}
-		if r.reason != "" {
-			row.Error = &r.reason
-		}
-		p.add(row, cursor{feed: r.feed, registered: r.registered})
 	}
 	return nil
 }
 
+// pendingDelivery is the row of a pending delivery. Its event stands in the log.
+func (d *Dispatcher) pendingDelivery(ctx context.Context, account string, r *pendingRow) (Delivery, error) {
+	e, err := d.event(ctx, account, r.entry)
+	if err != nil {
+		return Delivery{}, err
+	}
+	row := Delivery{
+		Event: e.ID.String(), Type: events.Lookup(e.Type).CloudEventType(), Endpoint: r.endpoint, Status: StatePending,
+		Attempts: r.tries, Position: e.Position.String(), Sequence: e.Sequence, Key: events.KeyOf(&e.Event), LastAttemptAt: r.last,
+	}
+	if r.tries > 0 && !r.flying {
+		row.NextAttemptAt = roundUp(r.next)
+	}
+	if r.replay != nil {
+		row.Replay = &r.replay.request.ID
+	}
+	if r.status != 0 {
+		row.StatusCode = &r.status
+	}
+	if r.reason != "" {
+		row.Error = &r.reason
+	}
+	return row, nil
+}
+
+// deliveryName names a delivery in the records.
+type deliveryName struct{ endpoint, event, replay string }
+
 // listSettled adds what the records of attempts say, newest first. Of each delivery the
-// newest record counts, and none of one that is pending.
+// newest record that says how it ended counts, and none of one that is pending.
 func (d *Dispatcher) listSettled(ctx context.Context, p *page) error {
-	scan, err := d.newScan(ctx, p.account, p.endpoint)
+	scan, err := d.newScan(ctx, p.account, p.Endpoint)
 	if err != nil {
 		return err
 	}
-	type name struct{ endpoint, event string }
-	seen := map[name]bool{}
 	before := uint64(math.MaxUint64)
 	if p.from.record > 0 {
 		before = p.from.record
-		err := scan.window(ctx, before, min(before, math.MaxUint64-deliveriesAgain)+deliveriesAgain, func(r *scanned) {
-			seen[name{r.Endpoint, r.Event}] = seen[name{r.Endpoint, r.Event}] || !r.aside()
-		})
-		if err != nil {
+	} else if p.ToTime != 0 {
+		if before, err = scan.Since(ctx, p.ToTime.Std().Add(deliveriesLate)); err != nil {
 			return err
 		}
 	}
+	seen := map[deliveryName]bool{}
+	err = scan.window(ctx, before, min(before, math.MaxUint64-deliveriesAgain)+deliveriesAgain, func(r *scanned) { seen[r.name()] = seen[r.name()] || r.state() != "" })
+	if err != nil {
+		return err
+	}
 	looked := 0
 	return scan.backwards(ctx, before, p.limit, func(r *scanned) bool {
+		if p.FromTime != 0 && r.Time.Std().Before(p.FromTime.Std().Add(-deliveriesLate)) {
+			return false // and so is all before it
+		}
 		if looked++; looked > deliveriesScan {
 			// The page ends here, wherever its last row was.
 			p.next = cursor{record: r.at + 1}
 			p.end()
 			return false
 		}
-		this := name{r.Endpoint, r.Event}
-		if seen[this] || r.aside() {
+		row := r.delivery()
+		if row.Status == "" || seen[r.name()] {
 			return true
 		}
-		seen[this] = true
-		status := r.state()
-		if status == "" || p.status != "" && p.status != status || d.isPending(r.Endpoint, r.Sequence) {
+		seen[r.name()] = true
+		if !p.passes(&row) || d.isPending(r.Endpoint, r.Sequence) {
 			return true
 		}
 		if p.room() == 0 && p.next.record == 0 {
 			p.next = cursor{record: r.at + 1} // the page before this row ended with a pending one
 		}
-		p.add(r.delivery(status), cursor{record: r.at})
+		p.add(row, cursor{record: r.at})
 		return p.room() >= 0
 	})
 }

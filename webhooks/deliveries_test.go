@@ -169,7 +169,7 @@ func TestDeliveryRows(t *testing.T) {
 	var order []string
 	for _, row := range d.all(`"endpoint":"endpoint_1",`, 500) {
 		n := row["sequence"].(string)
-		if row["event"] != owed[number(t, n)-1] || row["type"] != "dev.keyledger.credit.debited.v1" || len(row) != 11 {
+		if row["event"] != owed[number(t, n)-1] || row["type"] != "dev.keyledger.credit.debited.v1" || len(row) != 13 {
 			t.Errorf("row %v", row)
 		}
 		rows[n], order = row, append(order, n)

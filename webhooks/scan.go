@@ -19,6 +19,7 @@ type scanned struct {
 	Endpoint   string      `json:"endpoint"`
 	Position   string      `json:"position"`
 	Sequence   string      `json:"sequence"`
+	Key        string      `json:"key"`
 	Replay     string      `json:"replay"`
 	Attempt    int         `json:"attempt"`
 	Time       events.Time `json:"time"`
@@ -39,15 +40,17 @@ func (r *scanned) state() DeliveryState {
 	return ""
 }
 
-// aside says whether the record says nothing of how the delivery stands: a replay that did
-// not deliver takes nothing back.
-func (r *scanned) aside() bool { return r.Replay != "" && r.state() != StateDelivered }
+// name says which delivery the record is of.
+func (r *scanned) name() deliveryName { return deliveryName{r.Endpoint, r.Event, r.Replay} }
 
-// delivery returns the row of a settled delivery.
-func (r *scanned) delivery(status DeliveryState) Delivery {
+// delivery returns the delivery's row, as its last record says.
+func (r *scanned) delivery() Delivery {
 	row := Delivery{
-		Event: r.Event, Type: r.Type, Endpoint: r.Endpoint, Status: status, Attempts: r.Attempt,
-		Position: r.Position, Sequence: r.Sequence, LastAttemptAt: r.Time, StatusCode: r.StatusCode,
+		Event: r.Event, Type: r.Type, Endpoint: r.Endpoint, Status: r.state(), Attempts: r.Attempt,
+		Position: r.Position, Sequence: r.Sequence, Key: r.Key, LastAttemptAt: r.Time, StatusCode: r.StatusCode,
+	}
+	if r.Replay != "" {
+		row.Replay = &r.Replay
 	}
 	if reason := reasonOf(Result{Phase: Phase(r.Phase), Error: r.Error}); reason != "" {
 		row.Error = &reason

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -77,6 +78,18 @@ func (s *Scan) Backwards(ctx context.Context, before uint64, few int, f func(*Sc
 	return nil
 }
 
+// Since returns the sequence of the first message that was stored at a time or later, the
+// largest there is where none was.
+func (s *Scan) Since(ctx context.Context, at time.Time) (first uint64, err error) {
+	first = math.MaxUint64
+	request := fmt.Appendf(nil, `{"start_time":%q,"batch":1,"next_by_subj":"%s"}`, at.UTC().Format(time.RFC3339Nano), s.filter)
+	_, err = s.ask(ctx, request, math.MaxUint64, func(m *Scanned) error { first = m.Sequence; return nil })
+	if err != nil {
+		return 0, fmt.Errorf("read stream %s since %s: %w", s.stream, at.UTC().Format(time.RFC3339), err)
+	}
+	return first, nil
+}
+
 // Window calls f for each message from one sequence up to another, exclusive, in order.
 func (s *Scan) Window(ctx context.Context, from, to uint64, f func(*Scanned) error) error {
 	return s.forwards(ctx, from, to, scanBatch, f)
@@ -102,20 +115,24 @@ func (s *Scan) forwards(ctx context.Context, from, to uint64, first int, f func(
 	return nil
 }
 
-// batch asks for a batch of messages by direct get (ADR-31) and returns the sequence
-// from which to ask on, to if nothing is left before it.
+// batch asks for a batch of messages and returns the sequence from which to ask on, to if
+// nothing is left before it.
 func (s *Scan) batch(ctx context.Context, from, to uint64, size int, f func(*Scanned) error) (next uint64, err error) {
+	return s.ask(ctx, fmt.Appendf(nil, `{"seq":%d,"batch":%d,"next_by_subj":"%s"}`, from, size, s.filter), to, f)
+}
+
+// ask makes a direct get (ADR-31) of a batch of messages before a sequence.
+func (s *Scan) ask(ctx context.Context, request []byte, to uint64, f func(*Scanned) error) (next uint64, err error) {
 	inbox := s.conn.NewInbox()
 	sub, err := s.conn.SubscribeSync(inbox)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, sub.Unsubscribe()) }()
-	request := fmt.Appendf(nil, `{"seq":%d,"batch":%d,"next_by_subj":"%s"}`, from, size, s.filter)
 	if err := s.conn.PublishRequest(jetstream.DefaultAPIPrefix+"DIRECT.GET."+s.stream, inbox, request); err != nil {
 		return 0, err
 	}
-	for next = from; ; {
+	for {
 		msg, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
 			return 0, err
