@@ -209,13 +209,16 @@ func keyRevoke(a *app) *cobra.Command {
 const confirmation = "DELETE"
 
 // confirm reads the confirmation from standard input.
-func (a *app) confirm(what string) error {
+func (a *app) confirm(what string) error { return a.confirmWith(confirmation, what) }
+
+// confirmWith is confirm with another word.
+func (a *app) confirmWith(word, what string) error {
 	if isTerminal(a.in) {
-		fmt.Fprintf(a.errOut, "%s\nType %s to go on: ", what, confirmation)
+		fmt.Fprintf(a.errOut, "%s\nType %s to go on: ", what, word)
 	}
-	word, _ := bufio.NewReader(a.in).ReadString('\n')
-	if strings.TrimSpace(word) != confirmation {
-		return fmt.Errorf("not confirmed, nothing was done: it takes the word %s on standard input, or --yes", confirmation)
+	said, _ := bufio.NewReader(a.in).ReadString('\n')
+	if strings.TrimSpace(said) != word {
+		return fmt.Errorf("not confirmed, nothing was done: it takes the word %s on standard input, or --yes", word)
 	}
 	return nil
 }

@@ -58,6 +58,7 @@ func TestScripts(t *testing.T) {
 			"receiversecret": cmdReceiverSecret,
 			"receiverwait":   cmdReceiverWait,
 			"untilendpoint":  cmdUntilEndpoint,
+			"attempts":       cmdAttempts,
 		},
 	})
 }
@@ -220,6 +221,10 @@ func cmdMode(ts *testscript.TestScript, neg bool, args []string) {
 func memberOf(ts *testscript.TestScript, path string) (text string, found bool) {
 	value := jsontext.Value(ts.ReadFile("stdout"))
 	for member := range strings.SplitSeq(path, ".") {
+		var list []jsontext.Value
+		if value.Kind() == '[' && json.Unmarshal(value, &list) == nil && len(list) > 0 {
+			value = list[0]
+		}
 		var object map[string]jsontext.Value
 		ts.Check(json.Unmarshal(value, &object))
 		if value, found = object[member]; !found {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"strconv"
-
 	"github.com/spf13/cobra"
 
 	"github.com/keyledger/keyledger/events"
@@ -19,7 +17,8 @@ func webhookCommand(a *app) *cobra.Command {
 		webhookReason(a, "pause", "Stop deliveries; what an endpoint is owed stays owed", "endpoint.pause"),
 		webhookReason(a, "resume", "Go on with deliveries to a paused or disabled endpoint", "endpoint.resume"),
 		webhookReason(a, "remove", "Remove an endpoint: nothing more is owed to it", "endpoint.remove"),
-		webhookGet(a), webhookList(a), webhookDeliveries(a), webhookDoctor(a), webhookListen(a),
+		webhookGet(a), webhookList(a), webhookDeliveries(a), webhookShow(a), webhookRetry(a), webhookPull(a),
+		webhookDoctor(a), webhookListen(a),
 	)
 }
 
@@ -73,63 +72,4 @@ func webhookList(a *app) *cobra.Command {
 	})
 	page.add(c)
 	return c
-}
-
-func webhookDeliveries(a *app) *cobra.Command {
-	var page pageFlags
-	var endpoint, status string
-	c := a.verb(&cobra.Command{
-		Use:     "deliveries ACCOUNT",
-		Short:   "List deliveries: which events were owed to an endpoint and what became of them",
-		Example: "  keyledger webhook deliveries acme --status pending",
-		Args:    arguments("ACCOUNT"),
-	}, func(cmd *cobra.Command, args []string) error {
-		body := page.body(map[string]string{"endpoint": endpoint, "status": status})
-		return a.query(cmd, args[0], "delivery.list", body, func(reply *client.Reply) error {
-			var out deliveries
-			return a.show(reply, &out, out.rows)
-		})
-	})
-	c.Flags().StringVar(&endpoint, "endpoint", "", "only those to this `ENDPOINT`")
-	c.Flags().StringVar(&status, "status", "", "only those delivered, pending or dead")
-	completeWith(c, "status", []string{"delivered", "pending", "dead"})
-	page.add(c)
-	return c
-}
-
-// deliveries is the reply of delivery.list.
-type deliveries struct {
-	Deliveries []deliveryRow `json:"deliveries"`
-	Pending    uint64        `json:"pending"`
-	NextCursor *string       `json:"next_cursor"`
-}
-
-type deliveryRow struct {
-	Event         string      `json:"event"`
-	Type          string      `json:"type"`
-	Endpoint      string      `json:"endpoint"`
-	Status        string      `json:"status"`
-	Attempts      int64       `json:"attempts"`
-	LastAttemptAt events.Time `json:"last_attempt_at"`
-	NextAttemptAt events.Time `json:"next_attempt_at"`
-	StatusCode    *int        `json:"status_code"`
-	Error         *string     `json:"error"`
-}
-
-func (out *deliveries) rows(t *table) {
-	t.row("EVENT", "TYPE", "STATUS", "ATTEMPTS", "LAST ANSWER", "NEXT TRY", "ENDPOINT")
-	for _, d := range out.Deliveries {
-		answer := "-"
-		if d.StatusCode != nil {
-			answer = strconv.Itoa(*d.StatusCode)
-		}
-		if d.Error != nil {
-			answer = *d.Error
-		}
-		t.row(d.Event, d.Type, d.Status, d.Attempts, answer, when(d.NextAttemptAt, "-"), d.Endpoint)
-	}
-	if out.Pending > 0 {
-		t.notes = append(t.notes, grouped(int64(out.Pending))+" deliveries are pending in all")
-	}
-	t.more(out.NextCursor)
 }
