@@ -46,8 +46,8 @@ var policy = []struct {
 		"delivery reads the log: it never knows the rules, nor views"},
 	{"webhooks/verify", nil, []string{},
 		"it goes into receivers' programs: the standard library alone, and nothing of ours"},
-	{"cmd/keyledger", []string{"cmd/keyledger/load", "ledger/server", "ledger/client", "ledger", "events", "events/store", "events/store/proof", "testing/receiver", "webhooks/verify"}, nil,
-		"the command line starts a server or is a client like any other; the demo runs the receiver, webhook listen is one"},
+	{"cmd/keyledger", []string{"cmd/keyledger/load", "ledger/server", "ledger/client", "ledger", "events", "events/store", "events/store/proof", "testing/receiver", "webhooks", "webhooks/verify"}, nil,
+		"the command line starts a server or is a client like any other; the demo runs the receiver, webhook listen is one, and pull reads the feed as deliveries are matched"},
 	{"cmd/keyledger/load", nil, []string{"github.com/nats-io/nats.go", "github.com/oklog/ulid/v2", "github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sync"},
 		"the load is a client that shares no code with the server it measures"},
 
