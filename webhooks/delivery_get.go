@@ -20,7 +20,7 @@ const (
 	attemptsMax = 100
 	// attemptsScan is how many records are looked at from the event's time on, and from the
 	// end back.
-	attemptsScan = 20_000
+	attemptsScan = 10_000
 	// commitsOfTime is how many commits of one millisecond are looked through for an event. A
 	// clock that is set back makes many of one time.
 	commitsOfTime = 4096

@@ -147,5 +147,6 @@ func readHeaders(e *events.CloudEvent, h nats.Header) (err error) {
 	if e.CommandID, err = ulid.ParseStrict(h.Get("ce-commandid")); err != nil {
 		return err
 	}
+	e.Trace = events.ParseTraceparent(h.Get("ce-traceparent"))
 	return json.Unmarshal([]byte(`"`+h.Get("ce-time")+`"`), &e.Time)
 }

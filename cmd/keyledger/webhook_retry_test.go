@@ -50,7 +50,8 @@ func newDeadHouse(t *testing.T) *deadHouse {
 	h.endpoint = made.Endpoint.ID
 	for i, answers := range [][]receiver.Answer{{{Status: http.StatusTeapot}}, nil, {{Status: http.StatusTeapot}}} {
 		hooks.Script("/acme", answers...)
-		if _, err := h.Grant(t.Context(), "acme", ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 5}); err != nil {
+		trace := client.WithTraceparent(fmt.Sprintf("00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333%d-01", i))
+		if _, err := h.Grant(t.Context(), "acme", ledger.GrantCredit{Environment: events.Test, Asset: "credits", Amount: 5}, trace); err != nil {
 			t.Fatal(err)
 		}
 		h.attempts(i + 1)

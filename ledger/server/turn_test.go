@@ -72,9 +72,11 @@ func TestWhoWaitsForATurn(t *testing.T) {
 	if err := s.waitFor(t.Context(), s.tail.End().Sequence); err != nil {
 		t.Fatal(err)
 	}
-	for _, verb := range []string{"balance.get", "key.get", "statement.list", "access.list", "delivery.list"} {
+	for _, verb := range []string{"balance.get", "key.get", "statement.list", "access.list", "delivery.list", "delivery.get"} {
 		body := `{"environment":"test"}`
 		switch verb {
+		case "delivery.get":
+			body = `{"event":"01J8Z5T0XKQ4R7N2M3V6W9Y1AB","endpoint":"endpoint_1"}`
 		case "key.get":
 			body = `{"key":"` + key.Key.ID + `","at_position":"0:2"}`
 		case "balance.get":
