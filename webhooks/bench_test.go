@@ -9,8 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
 )
 
@@ -93,6 +96,54 @@ func BenchmarkStart(b *testing.B) {
 			b.ReportMetric(float64(len(content)), "file-bytes")
 		})
 	}
+}
+
+// cpuTime is what this process has used: it says more than the clock where others run too.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkCatchUp measures how fast an endpoint gets what it is owed from the feed: b.N
+// events, each behind 20 of other accounts, that stood there before the dispatcher started.
+func BenchmarkCatchUp(b *testing.B) {
+	const others, size = 20, 500
+	r := newRig(b)
+	var got atomic.Int64
+	done := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		_, _ = io.Copy(io.Discard, q.Body)
+		if got.Add(1) == int64(b.N) {
+			close(done)
+		}
+	}))
+	b.Cleanup(server.Close)
+	r.commit(opened("acme"), about(r.endpoint("endpoint_1", server.URL, make([]byte, 32)), ""))
+	var list []events.Event
+	for i := range b.N * (others + 1) {
+		e := debit("acme", events.Test, i)
+		if i%(others+1) < others {
+			e.Account = fmt.Sprintf("account_%d", i%1000)
+		}
+		if list = append(list, e); len(list) == size || i == b.N*(others+1)-1 {
+			r.commit(list...)
+			list = nil
+		}
+	}
+	d := r.start(func(c *Config) {
+		c.FirstSlots, c.Logger = DefaultFirstSlots, slog.New(slog.DiscardHandler)
+	})
+	begin, used := got.Load(), cpuTime(b)
+	b.ResetTimer()
+	<-done
+	b.StopTimer()
+	b.ReportMetric(float64((cpuTime(b)-used).Microseconds())/float64(int64(b.N)-begin), "cpu-µs/delivery")
+	b.ReportMetric(float64(int64(b.N)-begin)/b.Elapsed().Seconds(), "deliveries/s")
+	d.idle()
+	b.ReportMetric(0, "ns/op")
 }
 
 func benchmark(b *testing.B, receivers, slots int) {

@@ -201,7 +201,7 @@ func New(cfg Config) *Dispatcher {
 	}
 	d.attempt = newAttemptLog(d.cfg.JS, d.cfg.Logger)
 	d.commits = commitCache{read: d.foldedCommit}
-	d.feed = streamFeed{js: cfg.JS, partition: cfg.Partition}
+	d.feed = &streamFeed{js: cfg.JS, partition: cfg.Partition}
 	d.saver = saver{js: cfg.JS, partition: cfg.Partition}
 	rand.Read(d.saver.writer[:])
 	return d

@@ -135,7 +135,7 @@ func (d *Dispatcher) readMessages(ctx context.Context, w *want, f *found, end ui
 	half, cancel := context.WithTimeout(ctx, refillWithin/2)
 	defer cancel()
 	looked := 0
-	err := d.feed.read(half, w.account, f.next.feed, end, w.room, func(m *store.Scanned) error {
+	err := d.feed.read(half, w.account, f.next.feed, end, func(m *store.Scanned) error {
 		s, err := sightOf(m, func(e *events.Event) bool { return f.wants(w, e) })
 		if err != nil {
 			return err

@@ -38,7 +38,7 @@ func (f *badFeed) state(ctx context.Context) (jetstream.StreamState, error) {
 
 // read finds events in the log, in which each commit here has one. All are of the account
 // that is asked for.
-func (f *badFeed) read(ctx context.Context, _ string, from, to uint64, _ int, take func(*store.Scanned) error) error {
+func (f *badFeed) read(ctx context.Context, _ string, from, to uint64, take func(*store.Scanned) error) error {
 	for sequence := from; sequence <= to; sequence++ {
 		select {
 		case <-time.After(f.each):

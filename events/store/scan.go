@@ -16,7 +16,6 @@ const (
 	scanWindowMin = 64      // stream sequences in the shortest window
 	scanWindowMax = 1 << 16 // and in the longest
 	scanBatch     = 256     // messages in one answer
-	scanFew       = 16      // messages in the first answer to one who expects few
 )
 
 // Scan reads the messages of some subjects of a stream backwards. JetStream reads a
@@ -92,21 +91,8 @@ func (s *Scan) Since(ctx context.Context, at time.Time) (first uint64, err error
 
 // Window calls f for each message from one sequence up to another, exclusive, in order.
 func (s *Scan) Window(ctx context.Context, from, to uint64, f func(*Scanned) error) error {
-	return s.forwards(ctx, from, to, scanBatch, f)
-}
-
-// Forwards is Window for somebody who has no Scan and expects to end it, by f's error, after
-// some few messages.
-func Forwards(ctx context.Context, conn *nats.Conn, stream, filter string, from, to uint64, few int, f func(*Scanned) error) error {
-	s := &Scan{conn: conn, stream: stream, filter: filter}
-	return s.forwards(ctx, from, to, max(few, scanFew), f)
-}
-
-// forwards asks for first messages, and then for more at once.
-func (s *Scan) forwards(ctx context.Context, from, to uint64, first int, f func(*Scanned) error) error {
-	for size := first; from < to; size *= 2 {
-		size = min(size, scanBatch)
-		next, err := s.batch(ctx, from, to, size, f)
+	for from < to {
+		next, err := s.batch(ctx, from, to, f)
 		if err != nil {
 			return fmt.Errorf("read stream %s from %d: %w", s.stream, from, err)
 		}
@@ -117,8 +103,8 @@ func (s *Scan) forwards(ctx context.Context, from, to uint64, first int, f func(
 
 // batch asks for a batch of messages and returns the sequence from which to ask on, to if
 // nothing is left before it.
-func (s *Scan) batch(ctx context.Context, from, to uint64, size int, f func(*Scanned) error) (next uint64, err error) {
-	return s.ask(ctx, fmt.Appendf(nil, `{"seq":%d,"batch":%d,"next_by_subj":"%s"}`, from, size, s.filter), to, f)
+func (s *Scan) batch(ctx context.Context, from, to uint64, f func(*Scanned) error) (next uint64, err error) {
+	return s.ask(ctx, fmt.Appendf(nil, `{"seq":%d,"batch":%d,"next_by_subj":"%s"}`, from, scanBatch, s.filter), to, f)
 }
 
 // ask makes a direct get (ADR-31) of a batch of messages before a sequence.
