@@ -74,7 +74,7 @@ func (d *Dispatcher) snapshot(now time.Time) *checkpoint {
 	for _, l := range d.lanes {
 		state := laneState{
 			Registered: l.registered, Cursor: max(l.started(c.Feed).feed-1, l.restored),
-			Parked: l.parked, Probing: l.probing, Ordered: l.ordered || len(l.groups) > 0, Groups: l.groupStates(),
+			Parked: l.parked, Probing: l.probing, Ordered: l.ordered || len(l.groups)+len(l.listed) > 0, Groups: l.groupStates(),
 		}
 		if l.held.After(now) {
 			state.Held = roundUp(l.held)

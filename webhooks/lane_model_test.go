@@ -66,7 +66,7 @@ type laneModel struct {
 
 func newLaneModel(t *testing.T, rng *mathrand.Rand, ordered bool) *laneModel {
 	m := &laneModel{model: newModel(t, rng), status: events.Active, ordered: ordered, never: !ordered, keys: 1 + rng.IntN(300)}
-	if rng.IntN(2) == 0 {
+	if ordered && rng.IntN(4) > 0 {
 		m.keys = 1 + rng.IntN(9)
 	}
 	m.commit([]events.Event{opened("a")})

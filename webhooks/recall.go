@@ -150,7 +150,7 @@ func (l *lane) recallGroup(s *savedGroup) {
 	g := l.group(s.name)
 	g.more, g.next, g.settled = s.more, s.next, l.restored
 	if from, ok := l.listed[s.name]; ok {
-		g.settled = max(from-1, l.skipped)
+		g.settled = max(min(from-1, l.restored), l.skipped)
 	}
 }
 
