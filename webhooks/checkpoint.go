@@ -39,12 +39,13 @@ type checkpoint struct {
 // laneState is an endpoint of which something up to Feed is not settled, or which is
 // held back.
 type laneState struct {
-	Registered uint64        // feed sequence of its registration: its name here
-	Cursor     uint64        // everything up to here is settled, except what Open and Groups list
-	Held       events.Time   // nothing is sent before; 0: it is not held back
-	Parked     bool          // see lane.parked
-	Probing    bool          // see lane.probing
-	Ordered    bool          // its deliveries have groups
+	Registered uint64      // feed sequence of its registration: its name here
+	Cursor     uint64      // everything up to here is settled, except what Open and Groups list
+	Held       events.Time // nothing is sent before; 0: it is not held back
+	Parked     bool        // see lane.parked
+	Probing    bool        // see lane.probing
+	Ordered    bool        // its deliveries have groups
+	Failing    failingState
 	Open       []openState   // by Feed
 	Replays    []replayState // by Asked
 	Groups     []groupState  // if it is Ordered: those that withhold some, by From
@@ -75,11 +76,12 @@ func (d *Dispatcher) snapshot(now time.Time) *checkpoint {
 		state := laneState{
 			Registered: l.registered, Cursor: max(l.started(c.Feed).feed-1, l.restored),
 			Parked: l.parked, Probing: l.probing, Ordered: l.ordered || len(l.groups)+len(l.listed) > 0, Groups: l.groupStates(),
+			Failing: l.failing.state(),
 		}
 		if l.held.After(now) {
 			state.Held = roundUp(l.held)
 		}
-		if state.Cursor >= c.Feed && state.Held == 0 && !l.parked && len(l.open)+len(l.saved)+len(l.replays)+len(state.Groups) == 0 {
+		if state.Cursor >= c.Feed && state.Held == 0 && !l.parked && l.failing == nil && len(l.open)+len(l.saved)+len(l.replays)+len(state.Groups) == 0 {
 			continue
 		}
 		state.Open = openStates(c.At, maps.Values(l.open), maps.Values(l.saved))
@@ -184,7 +186,8 @@ func (l *laneState) code(c *events.Coder, version uint64, reasons []string) bool
 	c.Uint(&l.Cursor)
 	c.Time(&l.Held)
 	replays := len(l.Replays) > 0
-	if version > 1 && !codeMarks(c, &l.Parked, &l.Probing, &replays, &l.Ordered) {
+	fails := l.Failing.Since > 0
+	if version > 1 && !codeMarks(c, &l.Parked, &l.Probing, &replays, &l.Ordered, &fails) {
 		return false
 	}
 	codeOpen(c, &l.Open, reasons)
@@ -199,6 +202,9 @@ func (l *laneState) code(c *events.Coder, version uint64, reasons []string) bool
 	}
 	if l.Ordered {
 		l.codeGroups(c)
+	}
+	if fails {
+		l.Failing.code(c)
 	}
 	return true
 }

@@ -25,6 +25,9 @@ func randomCheckpoint(rng *mathrand.Rand) *checkpoint {
 			l.Held = c.At + events.Time(rng.Int64N(1000))
 		}
 		l.Parked, l.Probing, l.Ordered = rng.IntN(5) == 0, rng.IntN(9) == 0, rng.IntN(3) == 0
+		if rng.IntN(4) == 0 {
+			l.Failing = failingState{Since: c.At, Percent: rng.IntN(100), Idle: events.Time(rng.IntN(2))}
+		}
 		l.Open = randomOpen(rng, c.At, l.Cursor-100)
 		for i := range l.Open {
 			if l.Ordered {

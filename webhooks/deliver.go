@@ -134,7 +134,7 @@ func (d *Dispatcher) settle(ctx context.Context, f *flight) {
 		d.cfg.Observe(a, f.sinceCommit())
 	}
 	if disable {
-		d.disable(ctx, f.lane, f.endpoint, "the receiver answered 410 Gone")
+		_ = d.disable(ctx, f.lane, f.endpoint, "the receiver answered 410 Gone")
 	}
 }
 
@@ -176,6 +176,7 @@ func (d *Dispatcher) conclude(f *flight, now time.Time) (step Step, disable bool
 		l.done(job)
 	}
 	l.park(job, step.State, d.cfg.Schedule, now)
+	l.ended(f, step.State, now)
 	if until := now.Add(step.Hold); step.Hold > 0 && until.After(l.held) {
 		l.held = until
 	}
@@ -198,12 +199,12 @@ func reasonOf(r Result) string {
 //
 // If we crash before the event is in the log, the delivery that was answered 410 is
 // still open, and its next try is answered likewise.
-func (d *Dispatcher) disable(ctx context.Context, l *lane, endpoint *events.Endpoint, reason string) {
+func (d *Dispatcher) disable(ctx context.Context, l *lane, endpoint *events.Endpoint, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, disableWithin)
 	defer cancel()
 	err := d.cfg.Disable(ctx, endpoint.Account, endpoint.ID, reason)
 	if err == nil {
-		return
+		return nil
 	}
 	d.cfg.Logger.Error("cannot disable an endpoint; trying again", "account", endpoint.Account, "endpoint", endpoint.ID, "error", err)
 	d.mu.Lock()
@@ -214,6 +215,7 @@ func (d *Dispatcher) disable(ctx context.Context, l *lane, endpoint *events.Endp
 		l.held = until
 	}
 	d.arrange(l, now)
+	return err
 }
 
 // event returns the event of an entry as the endpoint gets it.

@@ -71,15 +71,23 @@ type Config struct {
 	// Timer returns a channel that gets a value when Clock has reached at, and a
 	// function that gives the timer up. Default: a time.Timer.
 	Timer func(at time.Time) (fired <-chan time.Time, stop func())
-	// Disable disables an endpoint whose receiver answered 410 Gone, durably: the event
-	// endpoint.disabled then comes by the log. On an error the endpoint is tried again
-	// after some seconds, and disabled if it still answers so.
+	// Disable disables an endpoint whose receiver answered 410 Gone, or to which every attempt
+	// failed for the time of DisableAfter, durably: the event endpoint.disabled then comes by
+	// the log. On an error the endpoint is tried again after some seconds, and disabled if
+	// that still is so.
 	Disable func(ctx context.Context, account, endpoint, reason string) error
 	// Consent is the operator's policy. Default: ConsentPolicyPrefer.
 	Consent ConsentPolicy
 	// Observe, if not nil, is told of each attempt as it is recorded, and how long after its
 	// event's commit it had a connection. It must not block.
 	Observe func(a *Attempt, sinceCommit time.Duration)
+	// Failing is told, durably, that every attempt to an endpoint has failed since a time, at
+	// 50, 70 and 90 percent of DisableAfter: the event endpoint.failing then comes by the log.
+	// Being told the same again must change nothing. On an error it is told again after some
+	// seconds. Default: nobody is told.
+	Failing func(ctx context.Context, account, endpoint string, since events.Time, percent int) error
+	// DisableAfter defaults to DefaultDisableAfter.
+	DisableAfter time.Duration
 	// Known says whether there is an account, and the position that is true at; NotFound
 	// where there is none.
 	Known func(account string) (events.Position, *events.Error)
@@ -117,6 +125,12 @@ func (c Config) withDefaults() Config {
 			timer := time.NewTimer(at.Sub(c.Clock()))
 			return timer.C, func() { timer.Stop() }
 		}
+	}
+	if c.Failing == nil {
+		c.Failing = func(context.Context, string, string, events.Time, int) error { return nil }
+	}
+	if c.DisableAfter == 0 {
+		c.DisableAfter = DefaultDisableAfter
 	}
 	if c.Room == nil {
 		c.Room = func(int64) error { return nil }
@@ -177,9 +191,9 @@ type Dispatcher struct {
 	dirty     bool             // something changed since the last checkpoint
 	unsaved   uint64           // commits and events read since the directory was saved
 
-	firsts, agains, refills line
-	alarms                  alarms
-	rearm                   chan struct{} // holds a value when the earliest alarm changed
+	firsts, agains, refills, tells line
+	alarms                         alarms
+	rearm                          chan struct{} // holds a value when the earliest alarm changed
 
 	delivered, failed, dead uint64 // attempts and deliveries since the start
 	counts                  counts // not guarded: each is atomic
@@ -196,7 +210,7 @@ func New(cfg Config) *Dispatcher {
 		step:      func(string) error { return nil },
 	}
 	d.moved = sync.NewCond(&d.mu)
-	for kind, n := range []*line{lineFirst: &d.firsts, lineAgain: &d.agains, lineRefill: &d.refills} {
+	for kind, n := range []*line{lineFirst: &d.firsts, lineAgain: &d.agains, lineRefill: &d.refills, lineTell: &d.tells} {
 		*n = line{kind: kind, ready: sync.NewCond(&d.mu)}
 	}
 	d.attempt = newAttemptLog(d.cfg.JS, d.cfg.Logger)
@@ -324,6 +338,7 @@ func (d *Dispatcher) serve(ctx context.Context) error {
 	for range refillers {
 		group.Go(func() error { return d.refill(ctx) })
 	}
+	group.Go(func() error { return d.tell(ctx) })
 	group.Go(func() error { return d.follow(ctx) })
 	group.Go(func() error { d.keepTime(ctx); return nil })
 	group.Go(func() error { return d.keepCheckpoints(ctx) })
@@ -348,7 +363,7 @@ func (d *Dispatcher) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stopping = true
-	for _, n := range []*line{&d.firsts, &d.agains, &d.refills} {
+	for _, n := range []*line{&d.firsts, &d.agains, &d.refills, &d.tells} {
 		n.ready.Broadcast()
 	}
 	d.moved.Broadcast()
@@ -409,6 +424,7 @@ func (d *Dispatcher) arrange(l *lane, now time.Time) {
 	if !d.live {
 		return
 	}
+	l.count(now)
 	if l.firstReady(now) {
 		d.firsts.push(l)
 	}
@@ -418,7 +434,13 @@ func (d *Dispatcher) arrange(l *lane, now time.Time) {
 	if l.wantsRefill(now) || l.wantsReplay(now) {
 		d.refills.push(l)
 	}
-	if d.alarms.set(l, l.wakeAt(now)) {
+	wake := l.wakeAt(now)
+	if at := l.tellAt(d.cfg.DisableAfter); !at.IsZero() && !at.After(now) {
+		d.tells.push(l)
+	} else if !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
+		wake = at
+	}
+	if d.alarms.set(l, wake) {
 		select {
 		case d.rearm <- struct{}{}:
 		default:

@@ -121,7 +121,8 @@ func (d *Dispatcher) change(s *subscriber, at *sight, skip uint64, now time.Time
 		l = d.open(s, now)
 		d.lanes[s.endpoint.ID] = l
 	}
-	l.gone = false
+	l.gone = l.gone && s.endpoint.FailingPercent > 0 // a notice says nothing about the receiver's answers
+	l.heard(at.commit > d.restored.Sequence)
 	l.pace = l.pace.withRate(rateOf(s.endpoint))
 	l.order(s.endpoint.Ordering == events.OrderingKey)
 	if s.terms.unread != nil {
@@ -146,7 +147,7 @@ func (d *Dispatcher) open(s *subscriber, now time.Time) *lane {
 	l.restored = d.restored.Feed
 	if state := d.restored.lane(s.registered); state != nil {
 		l.restored, l.saved, l.listed = state.Cursor, openDeliveries(state.Open, now), state.groups()
-		l.parked, l.probing = state.Parked, state.Probing
+		l.parked, l.probing, l.failing = state.Parked, state.Probing, state.Failing.failing(s.endpoint)
 		l.held = minTime(state.Held.Std(), now.Add(MaxWait))
 	}
 	return l
@@ -246,6 +247,7 @@ type Stats struct {
 	Lanes       int    `json:"lanes"`        // endpoints that are not removed
 	Behind      int    `json:"behind"`       // of those: owed more than they have in memory
 	HeldBack    int    `json:"held_back"`    // of those: their receiver asked for a pause
+	Failing     int    `json:"failing"`      // of those: every attempt fails
 	Parked      int    `json:"parked"`       // of those: so much fails that only the oldest delivery is tried
 	Pending     uint64 `json:"pending"`      // deliveries owed and not settled; more after a crash, until its lanes have read again
 	InFlight    int    `json:"in_flight"`    // attempts under way
@@ -284,6 +286,9 @@ func (d *Dispatcher) Stats() Stats {
 		}
 		if l.parked {
 			s.Parked++
+		}
+		if l.failing != nil {
+			s.Failing++
 		}
 	}
 	return s

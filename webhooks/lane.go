@@ -77,7 +77,8 @@ type lane struct {
 	width   int
 	held    time.Time // nothing is sent before
 	pace    *pace     // of attempts; nil: there is no rate
-	gone    bool      // answered 410: nothing is sent until an event says more about the endpoint
+	failing *failing  // since when every attempt fails; nil: not every one does
+	gone    bool      // answered 410, or being disabled: nothing is sent until an event says more about the endpoint
 	removed bool      // nothing is owed any more
 	parked  bool      // only the oldest delivery is tried; see park.go
 	probing bool      // parked, and one of the oldest is dead: tries come probeEvery apart at most

@@ -18,8 +18,8 @@ func fullLane() *lane {
 	return l
 }
 
-// failing makes n deliveries wait for a next try that is due.
-func (l *lane) failing(n int, due time.Time) {
+// fail makes n deliveries wait for a next try that is due.
+func (l *lane) fail(n int, due time.Time) {
 	for i := range n {
 		l.wait(&delivery{entry: entry{feed: uint64(1000 + i), number: uint64(1000 + i)}, tries: 1, next: due})
 	}
@@ -41,7 +41,7 @@ func TestSlotsOfALane(t *testing.T) {
 	if start(true); l.firsts != laneFlyingMax || l.agains != 0 {
 		t.Errorf("without failures %d first and %d later tries", l.firsts, l.agains)
 	}
-	l.failing(20, now.Add(time.Second))
+	l.fail(20, now.Add(time.Second))
 	l.land(true)
 	if start(true); l.firsts != laneFlyingMax || l.agains != 0 {
 		t.Errorf("with failures that are not due %d first and %d later tries", l.firsts, l.agains)
@@ -55,7 +55,7 @@ func TestSlotsOfALane(t *testing.T) {
 		t.Errorf("with failures %d first and %d later tries", l.firsts, l.agains)
 	}
 	l = fullLane()
-	l.failing(20, now)
+	l.fail(20, now)
 	for l.againReady(now) {
 		l.takeAgain()
 	}
@@ -83,7 +83,7 @@ func TestWhatStopsALane(t *testing.T) {
 		"removed":  {func(l *lane) { l.drop() }, time.Time{}},
 	} {
 		l := fullLane()
-		l.failing(3, now)
+		l.fail(3, now)
 		tt.change(l)
 		runs := name == "nothing"
 		if l.firstReady(now) != runs || l.againReady(now) != runs {
@@ -94,8 +94,8 @@ func TestWhatStopsALane(t *testing.T) {
 		}
 	}
 	l := fullLane()
-	l.failing(1, now.Add(time.Hour))
-	l.failing(1, now.Add(time.Minute))
+	l.fail(1, now.Add(time.Hour))
+	l.fail(1, now.Add(time.Minute))
 	if at := l.wakeAt(now); !at.Equal(now.Add(time.Minute)) {
 		t.Errorf("with failures the timer looks at %s", at)
 	}

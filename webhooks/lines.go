@@ -11,6 +11,7 @@ const (
 	lineFirst  = iota // a first try can start
 	lineAgain         // a later try can start
 	lineRefill        // the queue wants to be filled up
+	lineTell          // somebody is to be told that every attempt fails
 	lineCount
 )
 
