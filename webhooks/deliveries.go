@@ -35,7 +35,9 @@ type QueryFunc func(ctx context.Context, account string, body []byte) (any, even
 
 // Queries is the query table: verb to function.
 func (d *Dispatcher) Queries() map[string]QueryFunc {
-	return map[string]QueryFunc{"delivery.list": d.listDeliveries, "delivery.get": d.getDelivery, "endpoint.doctor": d.doctor}
+	return map[string]QueryFunc{
+		"delivery.list": d.listDeliveries, "delivery.get": d.getDelivery, "endpoint.doctor": d.doctor, "endpoint.status": d.endpointStatus,
+	}
 }
 
 // Delivery is one event owed to one endpoint, as delivery.list shows it.
