@@ -190,7 +190,7 @@ func (l *lane) takeFrom(from *group) *delivery {
 		l.queue = append(l.queue[:0], l.queue[1:]...)
 	}
 	d.flying = true
-	l.open[d.feed] = d
+	l.keep(d)
 	l.join(d)
 	if from == nil && l.ordered {
 		l.regroup()

@@ -95,7 +95,7 @@ type lane struct {
 }
 
 func newLane(s *subscriber) *lane {
-	return &lane{subscriber: s, open: map[uint64]*delivery{}, width: laneWidth, index: -1}
+	return &lane{subscriber: s, width: laneWidth, index: -1}
 }
 
 // owe takes an event that the fold finds the endpoint is owed, and says whether anything
@@ -165,17 +165,28 @@ func (l *lane) rereads() bool {
 // wait makes a delivery wait for its next try, or behind another of its group.
 func (l *lane) wait(d *delivery) {
 	d.flying = false
-	l.openOf(d)[d.feed] = d
+	l.keep(d)
 	if l.join(d) {
 		heap.Push(&l.waiting, d)
 	}
 }
 
-// done takes a delivery out that is settled.
+// keep notes a delivery as open.
+func (l *lane) keep(d *delivery) {
+	if d.replay == nil && l.open == nil {
+		l.open = map[uint64]*delivery{}
+	}
+	l.openOf(d)[d.feed] = d
+}
+
+// done takes a delivery out that is settled. A lane with nothing to do keeps no memory for it.
 func (l *lane) done(d *delivery) {
 	delete(l.openOf(d), d.feed)
 	l.leave(d)
 	l.endReplays()
+	if len(l.open)+len(l.queue)+len(l.waiting)+len(l.groups) == 0 {
+		l.open, l.queue, l.waiting, l.groups = nil, nil, nil, nil
+	}
 }
 
 // runs says whether attempts may start at all, apart from the hold.
