@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"github.com/spf13/cobra"
 
 	"github.com/keyledger/keyledger/events"
@@ -39,11 +40,26 @@ func webhookReason(a *app, use, short, verb string) *cobra.Command {
 func webhookGet(a *app) *cobra.Command {
 	return a.verb(&cobra.Command{
 		Use:     "get ACCOUNT ENDPOINT",
-		Short:   "Show an endpoint",
+		Short:   "Show an endpoint, and how deliveries to it stand",
 		Example: "  keyledger webhook get acme endpoint_01J8Z5T0XKQ4R7N2M3V6W9Y1AB",
 		Args:    arguments("ACCOUNT", "ENDPOINT"),
 	}, func(cmd *cobra.Command, args []string) error {
-		return a.query(cmd, args[0], "endpoint.get", map[string]string{"endpoint": args[1]}, a.showEndpoint)
+		body := map[string]string{"endpoint": args[1]}
+		return a.with(cmd, func(ctx context.Context, c *client.Client) error {
+			endpoint, err := c.Query(ctx, args[0], "endpoint.get", body, client.Strict())
+			if err != nil {
+				return err
+			}
+			status, err := c.Query(ctx, args[0], "endpoint.status", body, client.Strict())
+			if isCode(err, events.Unavailable) { // webhooks still read the log
+				a.note("how deliveries stand is not known: %v", err)
+				return a.showEndpoint(endpoint)
+			}
+			if err != nil {
+				return err
+			}
+			return a.showStatus(endpoint, status)
+		})
 	})
 }
 

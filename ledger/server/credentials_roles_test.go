@@ -64,7 +64,7 @@ func everySubject(cred *Credential) []string {
 	list := slices.Clone(forbiddenToPublish)
 	queries := []string{
 		"account.get", "account.list", "key.get", "key.list", "balance.get", "statement.list", "usage.get", "hold.list",
-		"endpoint.get", "endpoint.list", "endpoint.doctor", "delivery.list", "delivery.get", "access.list", "ledger.status", "creds.list",
+		"endpoint.get", "endpoint.list", "endpoint.doctor", "endpoint.status", "delivery.list", "delivery.get", "access.list", "ledger.status", "creds.list",
 		"projection.list", "projection.rebuild", "projection.verify", "checkpoint.get", "checkpoint.newest", "proof.get", "proof.consistency",
 	}
 	for _, account := range []string{"acme", "other", "_", "*", ">", "acm", "acmee", "ACME"} {

@@ -75,7 +75,7 @@ var hookValues = func() []hookValue {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("keyledger_webhook_"+name, help, labels, nil)
 	}
-	lanes := desc("lanes", "Endpoints by how they stand: all, behind (owed more than is in memory), held (back for a time).", "state")
+	lanes := desc("lanes", "Endpoints by how they stand: all, behind (owed more than is in memory), held (back for a time), parked (only the oldest delivery is tried), failing (every attempt fails).", "state")
 	slots := desc("slots_busy", "Attempts under way, by the kind of slot they have: first tries, or later ones.", "kind")
 	settled := desc("deliveries_total", "Deliveries that were settled since the start: delivered or dead.", "outcome")
 	refills := desc("refills_total", "Readings for endpoints that are behind: of the feed, of the log, or failed.", "source")
@@ -83,6 +83,8 @@ var hookValues = func() []hookValue {
 		{lanes, gauge, func(s *webhooks.Stats) float64 { return float64(s.Lanes) }, []string{"all"}},
 		{lanes, gauge, func(s *webhooks.Stats) float64 { return float64(s.Behind) }, []string{"behind"}},
 		{lanes, gauge, func(s *webhooks.Stats) float64 { return float64(s.HeldBack) }, []string{"held"}},
+		{lanes, gauge, func(s *webhooks.Stats) float64 { return float64(s.Parked) }, []string{"parked"}},
+		{lanes, gauge, func(s *webhooks.Stats) float64 { return float64(s.Failing) }, []string{"failing"}},
 		{slots, gauge, func(s *webhooks.Stats) float64 { return float64(s.InFlight - s.Retrying) }, []string{"first"}},
 		{slots, gauge, func(s *webhooks.Stats) float64 { return float64(s.Retrying) }, []string{"retry"}},
 		{settled, counter, func(s *webhooks.Stats) float64 { return float64(s.Delivered) }, []string{"delivered"}},

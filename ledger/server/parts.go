@@ -122,7 +122,7 @@ func (s *Server) openWebhooks() (err error) {
 	p.attempts = newHookMetrics()
 	p.hooks = webhooks.New(webhooks.Config{
 		JS: js, Tail: s.tail, Partition: partition, Sealer: s.sealer, Client: p.http,
-		Schedule: schedule, Logger: s.cfg.Logger, Disable: s.disableEndpoint, Consent: p.consent, Observe: p.attempts.observe,
+		Schedule: schedule, Logger: s.cfg.Logger, Disable: s.disableEndpoint, Failing: s.noteFailing, Consent: p.consent, Observe: p.attempts.observe,
 		Known: p.views.Known, Dir: s.dir.webhooksDir(), Room: s.roomForViews,
 		DirectoryEvery: uint64(s.cfg.SnapshotEvery), DirectoryPause: s.cfg.SnapshotPause,
 	})
@@ -157,14 +157,27 @@ func (s *Server) openSnapshots(ctx context.Context) (*store.ObjectSnapshots, err
 	return store.OpenSnapshots(ctx, js, partition)
 }
 
-// disableEndpoint is the ledger's own command, after a receiver answered 410 Gone.
+// disableEndpoint is the ledger's own command, after a receiver answered 410 Gone, or failed
+// for too long.
 func (s *Server) disableEndpoint(ctx context.Context, account, endpoint, reason string) error {
-	replies := make(chan *events.Error, 1)
-	s.writer.Submit(&writer.Request{
-		Account: account, Verb: "endpoint.disable", Spec: &ledger.DisableEndpointSpec,
-		Command: ledger.NewDisableEndpoint(endpoint, reason), ID: ulid.Make(), Actor: "keyledger",
-		Done: func(r *writer.Reply) { replies <- r.Err },
+	return s.command(ctx, &writer.Request{
+		Account: account, Verb: "endpoint.disable", Spec: &ledger.DisableEndpointSpec, Command: ledger.NewDisableEndpoint(endpoint, reason),
 	})
+}
+
+// noteFailing is the ledger's own command, while an endpoint fails.
+func (s *Server) noteFailing(ctx context.Context, account, endpoint string, since events.Time, percent int) error {
+	return s.command(ctx, &writer.Request{
+		Account: account, Verb: "endpoint.note_failing", Spec: &ledger.NoteFailingSpec,
+		Command: &ledger.NoteFailing{Endpoint: endpoint, Since: since, Percent: int64(percent)},
+	})
+}
+
+// command has the ledger's own command decided, and waits until it is durable.
+func (s *Server) command(ctx context.Context, r *writer.Request) error {
+	replies := make(chan *events.Error, 1)
+	r.ID, r.Actor, r.Done = ulid.Make(), "keyledger", func(r *writer.Reply) { replies <- r.Err }
+	s.writer.Submit(r)
 	select {
 	case err := <-replies:
 		if err != nil {
