@@ -72,7 +72,7 @@ func idleEndpoints(t testing.TB, n int) uint64 {
 			t.Fatal("something is pending")
 		}
 	}
-	for _, n := range []*line{&d.firsts, &d.agains, &d.refills, &d.tells} {
+	for _, n := range []*line{&d.lines[lineFirst], &d.lines[lineAgain], &d.lines[lineUnsure], &d.lines[lineSilent], &d.refills, &d.tells} {
 		for n.pop() != nil {
 		}
 	}

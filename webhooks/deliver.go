@@ -30,12 +30,20 @@ type flight struct {
 	lane     *lane
 	delivery *delivery
 	endpoint *events.Endpoint // as it was when the attempt began
-	line     int              // that it came from
+	line     int              // lineFirst or lineAgain: which try it is
+	slot     *line            // the line that it came from, whose slot it holds
 	at       time.Time        // when it began
 	event    *events.CloudEvent
 	sealed   unsealed
 	bytes    int // of the body
 	result   Result
+
+	timer *time.Timer // calls Dispatcher.late
+
+	// Guarded by Dispatcher.mu, and not changed once landed:
+	late   bool // it took Config.SlowAfter
+	slow   bool // and gave its slot back
+	landed bool // it has ended
 }
 
 // deliver makes one attempt and settles what came of it. Its error is a
@@ -109,7 +117,7 @@ func (d *Dispatcher) putBack(f *flight, pause time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.cfg.Clock()
-	f.lane.land(f.line == lineFirst)
+	d.land(f)
 	if !f.lane.dropped(f.delivery) {
 		f.delivery.next = now.Add(pause)
 		f.lane.wait(f.delivery)
@@ -147,7 +155,8 @@ func (d *Dispatcher) conclude(f *flight, now time.Time) (step Step, disable bool
 	if l.probing {
 		step = step.within(probeEvery, f.result.RetryAfter)
 	}
-	l.land(f.line == lineFirst)
+	d.land(f)
+	l.judge(f)
 	job.last, job.status, job.reason = events.At(now), f.result.Status, reasonOf(f.result)
 	switch step.State {
 	case StateDelivered:
@@ -162,9 +171,6 @@ func (d *Dispatcher) conclude(f *flight, now time.Time) (step Step, disable bool
 	}
 	if job.first == 0 {
 		job.first = job.last
-	}
-	if f.result.Phase != "" {
-		l.width = 1
 	}
 	switch {
 	case l.removed: // nothing is owed any more

@@ -1,6 +1,7 @@
 package webhooks
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -18,12 +19,6 @@ import (
 )
 
 const (
-	// DefaultFirstSlots is how many first tries are under way at once, over all
-	// endpoints. One that hangs keeps its slot for the client's timeout, so there are
-	// many more than the machine could use.
-	DefaultFirstSlots = 256
-	// DefaultRetrySlots is the same for second and later tries.
-	DefaultRetrySlots = 64
 	// DefaultCheckpointEvery is the longest time between a change and its checkpoint,
 	// and so what a crash can repeat.
 	DefaultCheckpointEvery = time.Second
@@ -99,8 +94,13 @@ type Config struct {
 	Room func(bytes int64) error
 
 	// FirstSlots and RetrySlots are how many first and later tries may be under way at
-	// once, over all endpoints. Defaults: DefaultFirstSlots, DefaultRetrySlots.
-	FirstSlots, RetrySlots int
+	// once, over all endpoints that answer promptly; UnsureSlots of those that are new or
+	// answer slowly; SilentSlots of those that do not; SlowSlots are for attempts that took
+	// SlowAfter already. Defaults: DefaultFirstSlots and so on.
+	FirstSlots, RetrySlots, UnsureSlots, SilentSlots, SlowSlots int
+	// SlowAfter is how long an attempt may take that counts as prompt, by the machine's
+	// clock. Default: DefaultSlowAfter.
+	SlowAfter time.Duration
 	// CheckpointEvery defaults to DefaultCheckpointEvery, Grace to DefaultGrace.
 	CheckpointEvery, Grace time.Duration
 	// DirectoryEvery is how many commits and events are read, by the fold and by lanes that
@@ -135,24 +135,16 @@ func (c Config) withDefaults() Config {
 	if c.Room == nil {
 		c.Room = func(int64) error { return nil }
 	}
-	if c.FirstSlots == 0 {
-		c.FirstSlots = DefaultFirstSlots
-	}
-	if c.RetrySlots == 0 {
-		c.RetrySlots = DefaultRetrySlots
-	}
-	if c.CheckpointEvery == 0 {
-		c.CheckpointEvery = DefaultCheckpointEvery
-	}
-	if c.Grace == 0 {
-		c.Grace = DefaultGrace
-	}
-	if c.DirectoryEvery == 0 {
-		c.DirectoryEvery = DefaultDirectoryEvery
-	}
-	if c.DirectoryPause == 0 {
-		c.DirectoryPause = DefaultDirectoryPause
-	}
+	c.FirstSlots = cmp.Or(c.FirstSlots, DefaultFirstSlots)
+	c.RetrySlots = cmp.Or(c.RetrySlots, DefaultRetrySlots)
+	c.UnsureSlots = cmp.Or(c.UnsureSlots, DefaultUnsureSlots)
+	c.SilentSlots = cmp.Or(c.SilentSlots, DefaultSilentSlots)
+	c.SlowSlots = cmp.Or(c.SlowSlots, DefaultSlowSlots)
+	c.SlowAfter = cmp.Or(c.SlowAfter, DefaultSlowAfter)
+	c.CheckpointEvery = cmp.Or(c.CheckpointEvery, DefaultCheckpointEvery)
+	c.Grace = cmp.Or(c.Grace, DefaultGrace)
+	c.DirectoryEvery = cmp.Or(c.DirectoryEvery, DefaultDirectoryEvery)
+	c.DirectoryPause = cmp.Or(c.DirectoryPause, DefaultDirectoryPause)
 	return c
 }
 
@@ -191,9 +183,12 @@ type Dispatcher struct {
 	dirty     bool             // something changed since the last checkpoint
 	unsaved   uint64           // commits and events read since the directory was saved
 
-	firsts, agains, refills, tells line
-	alarms                         alarms
-	rearm                          chan struct{} // holds a value when the earliest alarm changed
+	lines          [attemptLines]line // by kind
+	refills, tells line
+	slow           int           // attempts that gave their slot back
+	hire           func(n *line) // runs work for a line; set by serve
+	alarms         alarms
+	rearm          chan struct{} // holds a value when the earliest alarm changed
 
 	delivered, failed, dead uint64 // attempts and deliveries since the start
 	counts                  counts // not guarded: each is atomic
@@ -207,10 +202,16 @@ func New(cfg Config) *Dispatcher {
 		lanes:     map[string]*lane{},
 		read:      store.Chain{Partition: cfg.Partition},
 		rearm:     make(chan struct{}, 1),
+		hire:      func(*line) {},
 		step:      func(string) error { return nil },
 	}
 	d.moved = sync.NewCond(&d.mu)
-	for kind, n := range []*line{lineFirst: &d.firsts, lineAgain: &d.agains, lineRefill: &d.refills, lineTell: &d.tells} {
+	for kind, slots := range [attemptLines]int{
+		lineFirst: d.cfg.FirstSlots, lineAgain: d.cfg.RetrySlots, lineUnsure: d.cfg.UnsureSlots, lineSilent: d.cfg.SilentSlots,
+	} {
+		d.lines[kind] = line{kind: kind, slots: slots}
+	}
+	for kind, n := range map[int]*line{lineRefill: &d.refills, lineTell: &d.tells} {
 		*n = line{kind: kind, ready: sync.NewCond(&d.mu)}
 	}
 	d.attempt = newAttemptLog(d.cfg.JS, d.cfg.Logger)
@@ -326,15 +327,9 @@ func (d *Dispatcher) serve(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	attempts, cutOff := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutOff()
-	var workers sync.WaitGroup
-	for n, slots := range map[*line]int{&d.firsts: d.cfg.FirstSlots, &d.agains: d.cfg.RetrySlots} {
-		workers.Add(slots)
-		for range slots {
-			group.Go(func() error { defer workers.Done(); return d.work(attempts, n) })
-		}
-	}
-	idle := make(chan struct{})
-	group.Go(func() error { workers.Wait(); close(idle); return nil })
+	// Nobody is hired once it stops, and until the last has ended, or is cut off, the
+	// group waits in any case.
+	d.hire = func(n *line) { group.Go(func() error { return d.work(attempts, n) }) }
 	for range refillers {
 		group.Go(func() error { return d.refill(ctx) })
 	}
@@ -346,12 +341,9 @@ func (d *Dispatcher) serve(ctx context.Context) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		d.stop()
-		timer := time.NewTimer(d.cfg.Grace)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-idle:
-		}
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Grace)
+		defer cancel()
+		d.until(within, func() bool { return d.slots().under() == 0 })
 		cutOff()
 		return nil
 	})
@@ -363,9 +355,8 @@ func (d *Dispatcher) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stopping = true
-	for _, n := range []*line{&d.firsts, &d.agains, &d.refills, &d.tells} {
-		n.ready.Broadcast()
-	}
+	d.refills.ready.Broadcast()
+	d.tells.ready.Broadcast()
 	d.moved.Broadcast()
 }
 
@@ -380,43 +371,6 @@ func (d *Dispatcher) next(n *line) *lane {
 	return nil
 }
 
-// work makes one attempt after the other, for the lanes in a line. Its error is a
-// *store.DamageError.
-func (d *Dispatcher) work(ctx context.Context, n *line) error {
-	for {
-		d.mu.Lock()
-		l := d.next(n)
-		if l == nil {
-			d.mu.Unlock()
-			return nil
-		}
-		now := d.cfg.Clock()
-		var job *delivery
-		switch { // it may have changed since it was put into the line
-		case n.kind == lineFirst && l.firstReady(now):
-			job = l.takeFirst()
-		case n.kind == lineAgain && l.againReady(now):
-			if l.due(now) {
-				job = l.takeAgain()
-			} else {
-				job = l.takeReplay()
-			}
-		}
-		endpoint := l.endpoint
-		if job != nil {
-			l.pace.spend(now)
-		}
-		d.arrange(l, now)
-		d.mu.Unlock()
-		if job == nil {
-			continue
-		}
-		if err := d.deliver(ctx, &flight{lane: l, delivery: job, endpoint: endpoint, line: n.kind, at: now}); err != nil {
-			return err
-		}
-	}
-}
-
 // arrange puts a lane where it can go on: into the lines it is ready for, and to the
 // timer. It is called after every change of the lane, with d.mu held.
 func (d *Dispatcher) arrange(l *lane, now time.Time) {
@@ -426,10 +380,10 @@ func (d *Dispatcher) arrange(l *lane, now time.Time) {
 	}
 	l.count(now)
 	if l.firstReady(now) {
-		d.firsts.push(l)
+		d.enter(l, false)
 	}
 	if l.againReady(now) {
-		d.agains.push(l)
+		d.enter(l, true)
 	}
 	if l.wantsRefill(now) || l.wantsReplay(now) {
 		d.refills.push(l)

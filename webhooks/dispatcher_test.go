@@ -260,10 +260,10 @@ func TestOldGoneDoesNotDisable(t *testing.T) {
 	gate := make(chan struct{})
 	to := newReceiver(t, nil)
 	to.answers(func(_ http.ResponseWriter, got *received, tries int) int {
-		if tries > 1 || got.sequence > numberText(2) {
+		if tries > 1 || got.sequence == numberText(1) || got.sequence > numberText(3) {
 			return http.StatusOK
 		}
-		if got.sequence == numberText(2) {
+		if got.sequence == numberText(3) {
 			to.hold(gate)
 		}
 		return http.StatusGone
@@ -274,6 +274,8 @@ func TestOldGoneDoesNotDisable(t *testing.T) {
 	d := r.start(r.onClock(), func(c *Config) {
 		c.Disable = func(_ context.Context, _, endpoint, _ string) error { calls <- endpoint; return nil }
 	})
+	r.commit(debits(1)...)
+	d.idle()
 	r.commit(debits(2)...)
 	d.see("gone, and one under way", func() bool {
 		l := d.lanes["endpoint_1"]
@@ -405,7 +407,7 @@ func TestStopCutsOff(t *testing.T) {
 	r := newRig(t)
 	arrived := make(chan struct{}, 10)
 	to := newReceiver(t, func(_ http.ResponseWriter, got *received, tries int) int {
-		if tries == 1 && got.sequence == "00000000000000000001" {
+		if tries == 1 && got.sequence == "00000000000000000002" {
 			arrived <- struct{}{}
 			<-t.Context().Done()
 		}
@@ -414,21 +416,23 @@ func TestStopCutsOff(t *testing.T) {
 	r.commit(opened("acme"))
 	r.add("endpoint_1", to)
 	d := r.start()
+	r.commit(debits(1)...)
+	d.idle()
 	r.commit(debits(3)...)
 	<-arrived
-	to.requests(2)
+	to.requests(3)
 	if err := d.end(); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(r.records()); n != 2 {
-		t.Errorf("%d records, want 2", n)
+	if n := len(r.records()); n != 3 {
+		t.Errorf("%d records, want 3", n)
 	}
 	to.answers(nil)
 	next := r.start()
 	next.idle()
 	r.checkDelivered(to, "endpoint_1")
-	if n := len(to.list()); n != 3 {
-		t.Errorf("%d requests were answered, want 3", n)
+	if n := len(to.list()); n != 4 {
+		t.Errorf("%d requests were answered, want 4", n)
 	}
 	if err := next.end(); err != nil {
 		t.Fatal(err)

@@ -251,6 +251,7 @@ type Stats struct {
 	Parked      int    `json:"parked"`       // of those: so much fails that only the oldest delivery is tried
 	Pending     uint64 `json:"pending"`      // deliveries owed and not settled; more after a crash, until its lanes have read again
 	InFlight    int    `json:"in_flight"`    // attempts under way
+	Slots       Slots  `json:"slots"`        // those, by the slots they hold
 	OpenRetries int    `json:"open_retries"` // deliveries that wait for their next try
 
 	Delivered   uint64 `json:"delivered"`    // deliveries since the start
@@ -258,7 +259,6 @@ type Stats struct {
 	Dead        uint64 `json:"dead"`         // deliveries given up since the start
 	RecordsLost uint64 `json:"records_lost"` // attempt records that could not be stored
 
-	Retrying   int             `json:"retrying"` // of the attempts under way: not first tries
 	Refills    Refills         `json:"refills"`
 	Checkpoint CheckpointStats `json:"checkpoint"`
 }
@@ -269,13 +269,12 @@ func (d *Dispatcher) Stats() Stats {
 	defer d.mu.Unlock()
 	s := Stats{
 		Position: d.read.Position().String(), Delivering: d.live, Lanes: len(d.lanes),
-		Delivered: d.delivered, Failed: d.failed, Dead: d.dead, RecordsLost: d.attempt.lost.Load(),
+		Delivered: d.delivered, Failed: d.failed, Dead: d.dead, RecordsLost: d.attempt.lost.Load(), Slots: d.slots(),
 	}
 	now := d.cfg.Clock()
 	s.Refills, s.Checkpoint = d.counts.refills(), d.counts.checkpoint(now, d.dirty)
 	for _, l := range d.lanes {
 		s.Pending += l.pending()
-		s.Retrying += l.agains
 		s.InFlight += l.firsts + l.agains
 		s.OpenRetries += len(l.waiting)
 		if l.behind {

@@ -287,7 +287,7 @@ func (r *rig) launch(change ...func(*Config)) *run {
 			return fmt.Errorf("unexpected disable of %s %s: %s", account, endpoint, reason)
 		},
 		Known: r.known, Dir: r.dir, DirectoryEvery: 1, DirectoryPause: 20 * time.Millisecond,
-		FirstSlots: 16, RetrySlots: 4, Grace: 500 * time.Millisecond,
+		FirstSlots: 16, RetrySlots: 4, SlowAfter: patience, Grace: 500 * time.Millisecond,
 	}
 	for _, f := range change {
 		f(&cfg)

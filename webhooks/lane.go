@@ -15,7 +15,7 @@ const (
 	laneFlyingMax = 8   // attempts under way at once
 	laneAgainMax  = 2   // of those, second and later tries
 	laneOpenMax   = 100 // tried, or being tried, and not settled
-	laneWidth     = 2   // first tries under way at once at the start; see lane.width
+	laneWidth     = 2   // first tries under way at once once there was a prompt answer; see lane.width
 )
 
 // entry is one delivery that is owed: where its event stands, and its number among all
@@ -71,10 +71,12 @@ type lane struct {
 	replays     []*replay // that are not finished, oldest first
 	replayFirst bool      // a replay is read before the queue is filled up: they take turns
 
-	// width is how many first tries may be under way. Each delivery widens it by one, up
-	// to laneFlyingMax; an attempt without a whole answer sets it to 1, so that endpoints
-	// that hang cannot take all the slots of the others.
+	// width is how many first tries may be under way: 1 at first, laneWidth once there was a
+	// prompt answer, and one more with each delivery, up to laneFlyingMax. An attempt without
+	// a whole answer sets it to 1, and so does the first one that is late.
 	width   int
+	manner  manner    // how its endpoint answers
+	late    int       // attempts under way that took Config.SlowAfter already
 	held    time.Time // nothing is sent before
 	pace    *pace     // of attempts; nil: there is no rate
 	failing *failing  // since when every attempt fails; nil: not every one does
@@ -95,7 +97,7 @@ type lane struct {
 }
 
 func newLane(s *subscriber) *lane {
-	return &lane{subscriber: s, width: laneWidth, index: -1}
+	return &lane{subscriber: s, width: 1, index: -1}
 }
 
 // owe takes an event that the fold finds the endpoint is owed, and says whether anything
@@ -142,6 +144,9 @@ func (l *lane) resume(e entry) bool {
 		return false
 	}
 	delete(l.saved, e.feed)
+	if d.reason != "" && l.manner == mannerUnsure {
+		l.manner = mannerSilent
+	}
 	d.entry = e
 	l.wait(d)
 	return true
@@ -210,7 +215,7 @@ func (l *lane) firstReady(now time.Time) bool {
 	if !ok || from != nil && len(from.held) == 0 {
 		return false
 	}
-	if l.parked {
+	if l.parked || l.manner == mannerSilent {
 		return l.firsts+l.agains == 0
 	}
 	kept := l.agains
@@ -222,8 +227,13 @@ func (l *lane) firstReady(now time.Time) bool {
 
 // againReady says whether a later try may start.
 func (l *lane) againReady(now time.Time) bool {
-	return (l.due(now) || l.replayReady()) && l.runs() && !l.rests().After(now) &&
-		l.agains < laneAgainMax && l.firsts+l.agains < laneFlyingMax
+	if !l.due(now) && !l.replayReady() || !l.runs() || l.rests().After(now) {
+		return false
+	}
+	if l.manner == mannerSilent {
+		return l.firsts+l.agains == 0
+	}
+	return l.agains < laneAgainMax && l.firsts+l.agains < laneFlyingMax
 }
 
 // takeFirst starts the first try of the oldest delivery that may have one.

@@ -8,11 +8,14 @@ import (
 
 // The lines in which lanes wait for somebody to serve them.
 const (
-	lineFirst  = iota // a first try can start
-	lineAgain         // a later try can start
+	lineFirst  = iota // a first try can start, at an endpoint that answers promptly
+	lineAgain         // a later one
+	lineUnsure        // any, at an endpoint that is new, or answers slowly
+	lineSilent        // any, at an endpoint that does not answer
 	lineRefill        // the queue wants to be filled up
 	lineTell          // somebody is to be told that every attempt fails
 	lineCount
+	attemptLines = lineRefill // those of attempts come first
 )
 
 // line is a first-in-first-out line of lanes. A lane stands in it once at most, is
@@ -21,7 +24,9 @@ const (
 type line struct {
 	kind  int
 	lanes []*lane
-	ready *sync.Cond // on Dispatcher.mu: signalled when a lane comes
+	slots int        // of attempts: how many may be under way at once
+	busy  int        // of attempts: how many hold a slot
+	ready *sync.Cond // of refills, on Dispatcher.mu: signalled when a lane comes
 }
 
 // push lets a lane stand in the line, at the end, unless it already does.
@@ -31,7 +36,9 @@ func (n *line) push(l *lane) {
 	}
 	l.lined[n.kind] = true
 	n.lanes = append(n.lanes, l)
-	n.ready.Signal()
+	if n.ready != nil {
+		n.ready.Signal()
+	}
 }
 
 // pop takes the first lane out of the line, nil if there is none.

@@ -76,7 +76,7 @@ var hookValues = func() []hookValue {
 		return prometheus.NewDesc("keyledger_webhook_"+name, help, labels, nil)
 	}
 	lanes := desc("lanes", "Endpoints by how they stand: all, behind (owed more than is in memory), held (back for a time), parked (only the oldest delivery is tried), failing (every attempt fails).", "state")
-	slots := desc("slots_busy", "Attempts under way, by the kind of slot they have: first tries, or later ones.", "kind")
+	slots := desc("slots_busy", "Attempts under way, by the slots they hold: first and later tries at endpoints that answer promptly, any at unsure and silent ones, and slow ones, which hold none.", "kind")
 	settled := desc("deliveries_total", "Deliveries that were settled since the start: delivered or dead.", "outcome")
 	refills := desc("refills_total", "Readings for endpoints that are behind: of the feed, of the log, or failed.", "source")
 	return []hookValue{
@@ -85,8 +85,11 @@ var hookValues = func() []hookValue {
 		{lanes, gauge, func(s *webhooks.Stats) float64 { return float64(s.HeldBack) }, []string{"held"}},
 		{lanes, gauge, func(s *webhooks.Stats) float64 { return float64(s.Parked) }, []string{"parked"}},
 		{lanes, gauge, func(s *webhooks.Stats) float64 { return float64(s.Failing) }, []string{"failing"}},
-		{slots, gauge, func(s *webhooks.Stats) float64 { return float64(s.InFlight - s.Retrying) }, []string{"first"}},
-		{slots, gauge, func(s *webhooks.Stats) float64 { return float64(s.Retrying) }, []string{"retry"}},
+		{slots, gauge, func(s *webhooks.Stats) float64 { return float64(s.Slots.First) }, []string{"first"}},
+		{slots, gauge, func(s *webhooks.Stats) float64 { return float64(s.Slots.Later) }, []string{"later"}},
+		{slots, gauge, func(s *webhooks.Stats) float64 { return float64(s.Slots.Unsure) }, []string{"unsure"}},
+		{slots, gauge, func(s *webhooks.Stats) float64 { return float64(s.Slots.Silent) }, []string{"silent"}},
+		{slots, gauge, func(s *webhooks.Stats) float64 { return float64(s.Slots.Slow) }, []string{"slow"}},
 		{settled, counter, func(s *webhooks.Stats) float64 { return float64(s.Delivered) }, []string{"delivered"}},
 		{settled, counter, func(s *webhooks.Stats) float64 { return float64(s.Dead) }, []string{"dead"}},
 		{refills, counter, func(s *webhooks.Stats) float64 { return float64(s.Refills.Feed) }, []string{"feed"}},
