@@ -20,7 +20,7 @@ func (s *subscriber) anchor(at *sight) {
 		return
 	}
 	s.stride *= 2
-	kept := make([]place, 0, anchorsMax)
+	kept := make([]place, 0, anchorsMax+1) // so that it never grows
 	for _, a := range s.anchors {
 		if len(kept) == 0 || a.feed >= kept[len(kept)-1].feed+s.stride {
 			kept = append(kept, a)
