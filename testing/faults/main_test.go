@@ -23,6 +23,7 @@ const (
 	childDir    = "KEYLEDGER_FAULTS_DIR"    // set: this process is a keyledger on that directory
 	childListen = "KEYLEDGER_FAULTS_LISTEN" // and listens there
 	childLogMax = "KEYLEDGER_FAULTS_LOG"    // and its log may have so many bytes
+	childQuick  = "KEYLEDGER_FAULTS_QUICK"  // set: webhooks are tried again by hookDelays
 	roundsEnv   = "KEYLEDGER_FAULTS_ROUNDS" // how many rounds a fault test runs
 )
 
@@ -47,8 +48,13 @@ func TestMain(m *testing.M) {
 // serveChild is a keyledger in a process of its own, to be killed.
 func serveChild(dir, listen string) error {
 	logMax, _ := strconv.ParseInt(os.Getenv(childLogMax), 10, 64) // not set: 0, the default
+	var schedule []time.Duration                                  // the default
+	if os.Getenv(childQuick) != "" {
+		schedule = hookDelays
+	}
 	s, err := server.Open(server.Config{
-		DataDir: dir, LogBytesMax: logMax, Listen: listen, HTTP: "off", Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		RetrySchedule: schedule,
+		DataDir:       dir, LogBytesMax: logMax, Listen: listen, HTTP: "off", Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		AllowHTTPEndpoints: true, AllowEndpointNets: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		SnapshotEvery: 500, SnapshotPause: 20 * time.Millisecond, // so that a kill finds one at any step
 	})
@@ -70,6 +76,7 @@ type child struct {
 	dir    string
 	listen string
 	logMax int64 // of the log, 0: the default
+	quick  bool  // webhooks are tried again by hookDelays
 	cmd    *exec.Cmd
 }
 
@@ -97,6 +104,9 @@ func (c *child) start() {
 	c.t.Helper()
 	c.cmd = exec.Command(os.Args[0])
 	c.cmd.Env = append(os.Environ(), childDir+"="+c.dir, childListen+"="+c.listen, childLogMax+"="+strconv.FormatInt(c.logMax, 10))
+	if c.quick {
+		c.cmd.Env = append(c.cmd.Env, childQuick+"=1")
+	}
 	c.cmd.Stderr = c.t.Output()
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
