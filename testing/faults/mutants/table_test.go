@@ -28,6 +28,9 @@ const (
 	walk      = "ledger/writer/walk.go"
 	segment   = "projections/archive/segment.go"
 	attempt   = "webhooks/attempt.go"
+	guard     = "webhooks/guard.go"
+	following = "webhooks/follow.go"
+	skip      = "webhooks/skip.go"
 	verifying = "webhooks/verify/verify.go"
 
 	writerTests = "./ledger/writer"
@@ -77,7 +80,9 @@ var (
 		{embedded, "SyncAlways:             !opts.LazySync,", "SyncAlways:             false,"},
 		{embedded, "if !config.SyncAlways && !lazyAllowed {", "if false {"},
 	}
-	ignoreAck = edit{group, "if a.sequence != c.Sequence {", "if false {"}
+	forgetFeed   = edit{following, "	l.restored = d.restored.Feed\n", ""}
+	forgetCursor = edit{following, "= state.Cursor, openDeliveries", "= l.restored, openDeliveries"}
+	ignoreAck    = edit{group, "if a.sequence != c.Sequence {", "if false {"}
 )
 
 var table = []mutant{
@@ -196,15 +201,30 @@ var table = []mutant{
 		{attempt, "	defer response.Body.Close()\n", "	defer response.Body.Close()\n	late.Stop()\n"},
 	}},
 	{"no limit on an answer's headers", "TestHostileFloodsAndBreaks", hookTests, []edit{{attempt, "MaxResponseHeaderBytes: maxRespHeaderBytes,", ""}}},
-	{"dial a name of which one answer is refused", "TestHostileNames", hookTests, []edit{{"webhooks/guard.go", "	if err := g.checkDialled(addrs); err != nil {", "	if err := g.checkDialled(addrs); err != nil && false {"}}},
+	{"dial a name of which one answer is refused", "TestHostileNames", hookTests, []edit{{guard, "	if err := g.checkDialled(addrs); err != nil {", "	if err := g.checkDialled(addrs); err != nil && false {"}}},
 	{"no check of an address that was good once", "TestConnectionsAreCheckedAgain", hookTests, []edit{{attempt, "now.Sub(c.made) < c.lifetime", "!now.Before(c.made)"}}},
+	{"skip the guard on retry", "TestHostileNames", hookTests, []edit{
+		{guard, "	\"net\"\n", "	\"net\"\n	\"sync\"\n"},
+		{guard, "	allow      []netip.Prefix ", "	passed     sync.Map\n	allow      []netip.Prefix "},
+		{guard, "	if err := g.checkDialled(addrs); err != nil {\n", "	if _, again := g.passed.LoadOrStore(host, true); again {\n	} else if err := g.checkDialled(addrs); err != nil {\n"},
+		{guard, "	return g.checkDialled([]netip.Addr{target.Addr()})\n", "	if _, again := g.passed.LoadOrStore(target.Addr(), true); again {\n		return nil\n	}\n	return g.checkDialled([]netip.Addr{target.Addr()})\n"},
+	}},
+	{"forget the cursor", "TestRestart", hookTests, []edit{forgetFeed, forgetCursor}},
+	{"forget the cursor, under kill -9", "TestDeliveriesUnderKillNine", faultTests, []edit{forgetFeed, forgetCursor}},
+	{"no fence on checkpoints", "TestSecondDispatcherFencesTheFirst", hookTests, []edit{{"webhooks/saver.go", "jetstream.WithExpectLastSequence(s.last), ", ""}}},
+	{"ignore skip_to", "TestSkipTo", hookTests, []edit{{skip, "if e == nil || e.SkipTo == \"\" {", "if e == nil || e.SkipTo != \"-\" {"}}},
+	{"ignore skip_to, under kill -9", "TestDeliveriesUnderKillNine", faultTests, []edit{{skip, "if e == nil || e.SkipTo == \"\" {", "if e == nil || e.SkipTo != \"-\" {"}}},
+	{"count what a replay sends that was never owed", "TestReplayRange", hookTests, []edit{{"webhooks/reading.go", "if t := f.next.terms; t != nil && t.owes(w.endpoint, s) {", "if t := f.next.terms; t != nil && (w.replay != nil && w.replay.selects(s) || t.owes(w.endpoint, s)) {"}}},
+	{"let age what is behind a parked cursor", "TestParked", hookTests, []edit{{"webhooks/park.go", "	if !l.parked || ", "	if true || "}}},
+	{"two of a key under way", "TestOrderOfKeys", hookTests, []edit{{"webhooks/group.go", "	return i == 0\n", "	return i >= 0\n"}, {"webhooks/group.go", "	if from == nil && l.ordered {\n", "	if from == nil && false {\n"}}},
+	{"two of a key under way, under kill -9", "TestDeliveriesUnderKillNine", faultTests, []edit{{"webhooks/group.go", "	return i == 0\n", "	return i >= 0\n"}, {"webhooks/group.go", "	if from == nil && l.ordered {\n", "	if from == nil && false {\n"}}},
 	{"take a signature of any time", "TestTolerance", verifyTests, []edit{{verifying, "age > v.config.Tolerance {", "false {"}}},
 	{"verify with the first secret alone", "TestPublishedVectors", verifyTests, []edit{{verifying, "for _, mac := range macs {", "for _, mac := range macs[:min(1, len(macs))] {"}}},
 	{"forget from where a lane reads on", "TestRecallAgainstAPlainModel", hookTests, []edit{{"webhooks/recall.go", "l.behind, l.next = s.behind, s.next", "l.next = s.next"}}},
 	{"forget what a lane had tried", "TestRecallAgainstAPlainModel", hookTests, []edit{{"webhooks/recall.go", "		l.resume(e)\n", ""}}},
 	{"move a lane's cursor back", "TestRecallAgainstAPlainModel", hookTests, []edit{{"webhooks/checkpoint.go", "max(l.started(c.Feed).feed-1, l.restored)", "l.started(c.Feed).feed - 1"}}},
-	{"call an open delivery settled where there is no room", "TestOpenDeliveryOfAShortLane", hookTests, []edit{{"webhooks/checkpoint.go", "continue // a long one", "break // a long one"}}},
-	{"forget terms that a lane still reads by", "TestTermsAreForgotten", hookTests, []edit{{"webhooks/lane.go", "for first > 0 && l.terms", "for first > 0 && false && l.terms"}}},
+	{"call an open delivery settled where there is no room", "TestOpenDeliveryOfAShortLane", hookTests, []edit{{"webhooks/replay_state.go", "l.Cursor, l.Open = min(l.Cursor, l.Open[0].Feed-1), nil", "l.Open = nil"}}},
+	{"read on by terms that have changed since", "TestTermsDoNotAddUp", hookTests, []edit{{"webhooks/reading.go", "		f.next.terms = f.next.terms.after(after)\n", "		_ = after\n"}}},
 	{"wait for a feed that says nothing", "TestFeedThatTakesItsTime", hookTests, []edit{{"webhooks/refill.go", "log: now.Before(l.fromLog)", "log: false"}}},
 	{"keep webhooks' directory of another log", "TestDirectoryThatIsNotUsed", hookTests, []edit{{"webhooks/recall.go", "if at != saved.at {", "if false {"}}},
 	{"remember an event whose handling failed", "TestGuardRemembersWhatWasHandled", verifyTests, []edit{{"webhooks/verify/guard.go", "done = err == nil", "done = true"}}},
