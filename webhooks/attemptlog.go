@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -17,11 +18,12 @@ import (
 )
 
 const (
-	recordsWaitingMax = 1024            // records that wait to be sent; one beyond is lost
-	recordsSentMax    = 256             // sent and not yet acknowledged
-	recordsAck        = 2 * time.Second // for the acknowledgement of the oldest of them
-	redactedMin       = 4               // bytes: shorter values are in too many answers
-	redacted          = "[sealed]"
+	recordsWaitingMax   = 16_384          // records that wait to be sent; one beyond is lost
+	recordsWaitingBytes = 32 << 20        // that they may have together, likewise
+	recordsSentMax      = 2048            // sent and not yet acknowledged
+	recordsAck          = 2 * time.Second // for the acknowledgement of each
+	redactedMin         = 4               // bytes: shorter values are in too many answers
+	redacted            = "[sealed]"
 )
 
 // Attempt is the record of one attempt, as JSON in the stream store.StreamAttempts, on
@@ -121,6 +123,9 @@ func (d *Dispatcher) report(a *Attempt) {
 	if a.Outcome == string(OutcomeDelivered) {
 		level = slog.LevelDebug
 	}
+	if d.attempt.add(a); !d.cfg.Logger.Enabled(context.Background(), level) {
+		return
+	}
 	status := 0
 	if a.StatusCode != nil {
 		status = *a.StatusCode
@@ -134,7 +139,6 @@ func (d *Dispatcher) report(a *Attempt) {
 		slog.Float64("tls_ms", a.DurationMS.TLS), slog.Float64("first_byte_ms", a.DurationMS.FirstByte),
 		slog.Float64("duration_ms", a.DurationMS.Total),
 		slog.String("next_attempt_at", a.NextAttemptAt.String()), slog.String("trace_id", a.TraceID))
-	d.attempt.add(a)
 }
 
 // redact takes the sealed values out of an answer, which may repeat the request; also
@@ -179,6 +183,7 @@ type attemptLog struct {
 	js      jetstream.JetStream
 	logger  *slog.Logger
 	records chan *nats.Msg
+	bytes   atomic.Int64 // that wait to be sent
 	lost    atomic.Uint64
 }
 
@@ -193,11 +198,15 @@ func (l *attemptLog) add(a *Attempt) {
 		l.lose(err)
 		return
 	}
-	select {
-	case l.records <- &nats.Msg{Subject: store.SubjectAttempts + a.Account + "." + a.Endpoint + "." + a.Outcome, Data: data}:
-	default:
-		l.lose(errors.New("too many records wait to be stored"))
+	if l.bytes.Add(int64(len(data))) <= recordsWaitingBytes {
+		select {
+		case l.records <- &nats.Msg{Subject: store.SubjectAttempts + a.Account + "." + a.Endpoint + "." + a.Outcome, Data: data}:
+			return
+		default:
+		}
 	}
+	l.bytes.Add(-int64(len(data)))
+	l.lose(errors.New("too many records wait to be stored"))
 }
 
 // lose notes a record that is not stored: the first, and then each hundredth, is logged.
@@ -210,39 +219,21 @@ func (l *attemptLog) lose(err error) {
 // close says that no more records come.
 func (l *attemptLog) close() { close(l.records) }
 
-// run sends records until close, and waits for their acknowledgements.
+// run sends records until close, and waits for their acknowledgements. It has a JetStream
+// context of its own on the same connection, which takes them in as they come.
 func (l *attemptLog) run() error {
-	var sent []jetstream.PubAckFuture // oldest first
+	js, err := jetstream.New(l.js.Conn(), jetstream.WithPublishAsyncMaxPending(recordsSentMax), jetstream.WithPublishAsyncTimeout(recordsAck),
+		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, _ *nats.Msg, err error) { l.lose(err) }))
+	if err != nil {
+		return fmt.Errorf("store records of webhook attempts: %w", err)
+	}
 	for msg := range l.records {
-		ack, err := l.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0))
-		if err != nil {
+		l.bytes.Add(-int64(len(msg.Data)))
+		if _, err := js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0), jetstream.WithStallWait(recordsAck)); err != nil {
 			l.lose(err)
-			continue
-		}
-		if sent = append(sent, ack); len(sent) >= recordsSentMax {
-			sent = l.confirm(sent)
 		}
 	}
-	for len(sent) > 0 {
-		sent = l.confirm(sent)
-	}
+	<-js.PublishAsyncComplete() // each comes, or is given up, within recordsAck
+	js.CleanupPublisher()
 	return nil
-}
-
-// confirm waits for the acknowledgement of the oldest record sent, and returns the
-// others. Where it does not come, theirs are not waited for either.
-func (l *attemptLog) confirm(sent []jetstream.PubAckFuture) []jetstream.PubAckFuture {
-	timer := time.NewTimer(recordsAck)
-	defer timer.Stop()
-	select {
-	case <-sent[0].Ok():
-	case err := <-sent[0].Err():
-		l.lose(err)
-	case <-timer.C:
-		for range sent {
-			l.lose(errors.New("not acknowledged in time"))
-		}
-		return nil
-	}
-	return sent[1:]
 }

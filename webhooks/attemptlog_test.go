@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -157,6 +158,62 @@ func TestDeliveryDoesNotDependOnRecords(t *testing.T) {
 	}
 	if n := strings.Count(r.lines.String(), "cannot store the record"); n != 2 {
 		t.Errorf("logged %d times, want 2", n)
+	}
+}
+
+// A burst of records is stored, every one.
+func TestBurstOfRecords(t *testing.T) {
+	r := newRig(t)
+	l := newAttemptLog(r.connect(), slog.New(slog.DiscardHandler))
+	const burst = 10_000
+	done := make(chan error, 1)
+	go func() { done <- l.run() }()
+	for i := range burst {
+		l.add(&Attempt{Account: "acme", Endpoint: "endpoint_1", Outcome: "delivered", Attempt: i + 1})
+	}
+	l.close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	s, err := r.js.Stream(t.Context(), store.StreamAttempts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := s.CachedInfo().State.Msgs; n != burst || l.lost.Load() != 0 || l.bytes.Load() != 0 {
+		t.Errorf("%d records of %d are stored, %d lost, %d bytes wait", n, burst, l.lost.Load(), l.bytes.Load())
+	}
+}
+
+// Records that wait are bounded, by their number and by their bytes; what is beyond is lost.
+func TestRecordsWaitingAreBounded(t *testing.T) {
+	small := &Attempt{Account: "acme", Endpoint: "endpoint_1", Outcome: "delivered"}
+	l := newAttemptLog(nil, slog.New(slog.DiscardHandler))
+	for range recordsWaitingMax {
+		l.add(small)
+	}
+	waits := l.bytes.Load()
+	if l.lost.Load() != 0 || waits > recordsWaitingBytes {
+		t.Errorf("%d lost, %d bytes wait", l.lost.Load(), waits)
+	}
+	if l.add(small); l.lost.Load() != 1 || l.bytes.Load() != waits {
+		t.Errorf("one beyond the number: %d lost, %d bytes wait", l.lost.Load(), l.bytes.Load())
+	}
+	large := *small
+	large.Response = strings.Repeat("x", MaxResponseHeadBytes)
+	data, err := events.Encode(&large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l = newAttemptLog(nil, slog.New(slog.DiscardHandler))
+	fit := recordsWaitingBytes / len(data)
+	for range fit {
+		l.add(&large)
+	}
+	if l.lost.Load() != 0 || len(l.records) != fit {
+		t.Errorf("%d lost of %d that fit", l.lost.Load(), fit)
+	}
+	if l.add(&large); l.lost.Load() != 1 || len(l.records) != fit {
+		t.Errorf("one beyond the bytes: %d lost", l.lost.Load())
 	}
 }
 
