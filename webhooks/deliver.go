@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/keyledger/keyledger/events"
@@ -226,7 +225,7 @@ func (d *Dispatcher) disable(ctx context.Context, l *lane, endpoint *events.Endp
 
 // event returns the event of an entry as the endpoint gets it.
 func (d *Dispatcher) event(ctx context.Context, account string, at entry) (*events.CloudEvent, error) {
-	c, err := d.commits.get(ctx, at.commit)
+	c, err := d.commits.get(ctx, at.commit, account)
 	if err != nil {
 		return nil, err
 	}
@@ -266,34 +265,4 @@ func eventAt(c *store.Commit, feed uint64) *events.CloudEvent {
 		}
 	}
 	return nil
-}
-
-// commitCache keeps the commits that were read last, for the deliveries of one commit
-// come together. Those at the head come from the tail's memory.
-type commitCache struct {
-	read func(ctx context.Context, sequence uint64) (*store.Commit, error)
-
-	mu   sync.Mutex        // guards what follows
-	kept [32]*store.Commit // at most some 32 MiB; the oldest is replaced
-	next int
-}
-
-func (k *commitCache) get(ctx context.Context, sequence uint64) (*store.Commit, error) {
-	k.mu.Lock()
-	for _, c := range k.kept {
-		if c != nil && c.Sequence == sequence {
-			k.mu.Unlock()
-			return c, nil
-		}
-	}
-	k.mu.Unlock()
-	c, err := k.read(ctx, sequence)
-	if err != nil {
-		return nil, err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.kept[k.next%len(k.kept)] = c
-	k.next++
-	return c, nil
 }

@@ -215,7 +215,8 @@ func New(cfg Config) *Dispatcher {
 		*n = line{kind: kind, ready: sync.NewCond(&d.mu)}
 	}
 	d.attempt = newAttemptLog(d.cfg.JS, d.cfg.Logger)
-	d.commits = commitCache{read: d.foldedCommit}
+	d.commits.read = d.foldedFor
+	d.commits.kept = func(sequence uint64) *store.Commit { return d.cfg.Tail.Kept(sequence) }
 	d.feed = &streamFeed{js: cfg.JS, partition: cfg.Partition}
 	d.saver = saver{js: cfg.JS, partition: cfg.Partition}
 	rand.Read(d.saver.writer[:])

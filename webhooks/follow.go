@@ -51,7 +51,12 @@ func (d *Dispatcher) follow(ctx context.Context) error {
 // foldedCommit reads a commit that was folded, so that one which is not there is damage,
 // as long as the log's end is not being looked for again.
 func (d *Dispatcher) foldedCommit(ctx context.Context, sequence uint64) (*store.Commit, error) {
-	c, err := d.cfg.Tail.Commit(ctx, sequence)
+	return d.foldedFor(ctx, sequence, "")
+}
+
+// foldedFor is foldedCommit for one account, as store.DecodeFor.
+func (d *Dispatcher) foldedFor(ctx context.Context, sequence uint64, account string) (*store.Commit, error) {
+	c, err := d.cfg.Tail.CommitFor(ctx, sequence, account)
 	if errors.Is(err, store.ErrNoMessage) && sequence <= d.cfg.Tail.End().Sequence {
 		err = &store.DamageError{Partition: d.cfg.Partition, Sequence: sequence, Reason: "message missing"}
 	}
