@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -21,6 +22,9 @@ const (
 	// MaxResponseHeadBytes is how much of it is kept, in bytes.
 	MaxResponseHeadBytes = 4 << 10
 )
+
+// heads are buffers for the beginning of an answer, of which most are shorter.
+var heads = sync.Pool{New: func() any { return new([MaxResponseHeadBytes]byte) }}
 
 // readBody reads up to MaxResponseBytes and gives the head of it. What goes
 // beyond the limit is left unread, and is no error; nor is a body that is not
@@ -42,8 +46,9 @@ func readBody(response *http.Response) ([]byte, error) {
 		}
 		body = decoder
 	}
-	head := make([]byte, MaxResponseHeadBytes)
-	n, err := io.ReadFull(body, head)
+	head := heads.Get().(*[MaxResponseHeadBytes]byte)
+	defer heads.Put(head)
+	n, err := io.ReadFull(body, head[:])
 	if err == nil {
 		_, _ = io.CopyN(io.Discard, body, MaxResponseBytes-MaxResponseHeadBytes)
 	}
