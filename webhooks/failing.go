@@ -36,6 +36,7 @@ type failing struct {
 // ended takes the end of an attempt in.
 func (l *lane) ended(f *flight, state DeliveryState, now time.Time) {
 	switch {
+	case f.result.Phase == PhaseSeal: // nothing was sent: it says nothing about the receiver
 	case state == StateDelivered:
 		l.failing = nil
 	case l.endpoint != f.endpoint: // an answer from before the endpoint changed
@@ -176,10 +177,14 @@ func (f *failing) state() failingState {
 	return failingState{Since: f.since, Percent: f.told, Idle: f.idle}
 }
 
-// failing goes on from a checkpoint.
-func (s failingState) failing(e *events.Endpoint) *failing {
+// failing goes on from a checkpoint. Nobody tried while there was no dispatcher: the time
+// since the checkpoint does not count.
+func (s failingState) failing(e *events.Endpoint, stopped events.Time) *failing {
 	if s.Since == 0 {
 		return nil
+	}
+	if s.Idle == 0 {
+		s.Since += max(stopped, 0)
 	}
 	return &failing{since: s.Since, told: s.Percent, idle: s.Idle, endpoint: e}
 }

@@ -182,7 +182,7 @@ func TestFailingTime(t *testing.T) {
 	if at := tellAt(); at != -1 {
 		t.Errorf("with nothing to try told at %s", at)
 	}
-	l.failing = l.failing.state().failing(e) // over a restart
+	l.failing = l.failing.state().failing(e, 0) // over a restart
 	l.queue = make([]place, 1)
 	l.count(now.Add(40 * time.Hour))
 	if at := tellAt(); at != 80*time.Hour {

@@ -130,6 +130,9 @@ func (d *Dispatcher) change(s *subscriber, at *sight, skip uint64, now time.Time
 	l.heard(at.commit > d.restored.Sequence)
 	l.pace = l.pace.withRate(rateOf(s.endpoint))
 	l.order(s.endpoint.Ordering == events.OrderingKey)
+	if d.live && (at.Type == "endpoint.resumed" || at.Type == "endpoint.updated") {
+		l.probe(now)
+	}
 	if s.terms.unread != nil {
 		say.add(l, slog.LevelError, "the content filters of an endpoint cannot be read, so it is owed only tests; use a newer keyledger", "error", s.terms.unread)
 	}
@@ -140,6 +143,9 @@ func (d *Dispatcher) change(s *subscriber, at *sight, skip uint64, now time.Time
 		d.dirty = true
 	case skip > 0:
 		l.skip(skip, at.feed)
+		if d.live && !l.rereads() {
+			l.leaveOut(say)
+		}
 		d.dirty = true
 	}
 	d.arrange(l, now)
@@ -152,7 +158,7 @@ func (d *Dispatcher) open(s *subscriber, now time.Time) *lane {
 	l.restored = d.restored.Feed
 	if state := d.restored.lane(s.registered); state != nil {
 		l.restored, l.saved, l.listed = state.Cursor, openDeliveries(state.Open, now), state.groups()
-		l.parked, l.probing, l.failing = state.Parked, state.Probing, state.Failing.failing(s.endpoint)
+		l.parked, l.probing, l.failing = state.Parked, state.Probing, state.Failing.failing(s.endpoint, events.At(now)-d.restored.At)
 		l.held = minTime(state.Held.Std(), now.Add(MaxWait))
 	}
 	return l

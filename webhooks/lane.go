@@ -67,6 +67,7 @@ type lane struct {
 	groups  map[uint64]*group    // by name: those that have an open delivery, or withhold some
 	firsts  int                  // first tries under way
 	agains  int                  // later tries under way, and first ones of replays
+	served  bool                 // the last attempt that began was one of agains
 
 	replays     []*replay // that are not finished, oldest first
 	replayFirst bool      // a replay is read before the queue is filled up: they take turns
@@ -205,10 +206,21 @@ func (l *lane) due(now time.Time) bool {
 	return d != nil && !d.next.After(now)
 }
 
-// firstReady says whether a first try may start. Two of the endpoint's slots are kept
-// for later tries while there are any to make.
+// firstReady says whether a first try may start. Where a rate lets only one attempt begin,
+// first and later tries take turns.
 func (l *lane) firstReady(now time.Time) bool {
-	if l.openAll() >= laneOpenMax || !l.runs() || l.rests().After(now) {
+	return l.firstCan(now) && (l.pace == nil || l.served || !l.againCan(now))
+}
+
+// againReady says whether a later try may start.
+func (l *lane) againReady(now time.Time) bool {
+	return l.againCan(now) && (l.pace == nil || !l.served || !l.firstCan(now))
+}
+
+// firstCan is firstReady whoever's turn it is. Two of the endpoint's slots are kept
+// for later tries while there are any to make.
+func (l *lane) firstCan(now time.Time) bool {
+	if l.openAll() >= laneOpenMax && !l.parked || !l.runs() || l.rests().After(now) {
 		return false
 	}
 	from, ok := l.source()
@@ -225,8 +237,8 @@ func (l *lane) firstReady(now time.Time) bool {
 	return l.firsts < min(l.width, laneFlyingMax-min(kept, laneAgainMax))
 }
 
-// againReady says whether a later try may start.
-func (l *lane) againReady(now time.Time) bool {
+// againCan is againReady whoever's turn it is.
+func (l *lane) againCan(now time.Time) bool {
 	if !l.due(now) && !l.replayReady() || !l.runs() || l.rests().After(now) {
 		return false
 	}
@@ -239,7 +251,7 @@ func (l *lane) againReady(now time.Time) bool {
 // takeFirst starts the first try of the oldest delivery that may have one.
 func (l *lane) takeFirst() *delivery {
 	from, _ := l.source()
-	l.firsts++
+	l.firsts, l.served = l.firsts+1, false
 	return l.takeFrom(from)
 }
 
@@ -248,7 +260,7 @@ func (l *lane) takeAgain() *delivery {
 	d := l.upNext()
 	l.unwait(d)
 	d.flying = true
-	l.agains++
+	l.agains, l.served = l.agains+1, true
 	return d
 }
 
@@ -301,7 +313,7 @@ func (l *lane) wakeAt(now time.Time) time.Time {
 		return at
 	}
 	if rest := l.rests(); rest.After(now) {
-		if len(l.queue)+len(l.waiting)+len(l.groups) > 0 {
+		if len(l.queue)+len(l.waiting)+len(l.groups)+len(l.replays) > 0 {
 			earlier(rest)
 		}
 	} else if d := l.upNext(); d != nil {

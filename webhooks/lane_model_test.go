@@ -82,6 +82,9 @@ func (m *laneModel) change() {
 		Ordering: map[bool]string{true: events.OrderingKey, false: events.OrderingNone}[m.ordered],
 	}
 	m.commit([]events.Event{{Type: "endpoint.resumed", Account: "a", Environment: events.Test, Subject: "a0", Data: e}})
+	if next := m.oldest(); m.parked && m.d.live && next >= 0 && !m.list[next].flying && m.list[next].due.After(m.now) {
+		m.list[next].due = m.now // it is tried at once
+	}
 }
 
 func (m *laneModel) lane() *lane { return m.d.lanes["a0"] }

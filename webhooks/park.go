@@ -74,6 +74,18 @@ func (l *lane) park(d *delivery, state DeliveryState, s *Schedule, now time.Time
 	}
 }
 
+// probe has the oldest delivery of a parked lane tried now: its owner has seen to the
+// endpoint, and shall not wait for hours to see whether that helped.
+func (l *lane) probe(now time.Time) {
+	d := l.oldest()
+	if !l.parked || d == nil || d.flying || !slices.Contains(l.waiting, d) {
+		return
+	}
+	l.unwait(d)
+	d.next = now
+	l.wait(d)
+}
+
 // probe is when a delivery is tried that has come to a parked lane's cursor: as if its last
 // try had been made now, but within probeEvery; and not before the receiver asked for it.
 func (s *Schedule) probe(d *delivery, now time.Time) time.Time {

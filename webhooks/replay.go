@@ -78,10 +78,11 @@ func (d *Dispatcher) asked(s *sight, now time.Time) {
 	d.replay(l, r, now)
 }
 
-// selects says whether an event is to be sent. A replay that names no events sends the
-// endpoint's own tests too, which it is owed by any terms.
+// selects says whether an event is to be sent, unless it is jumped over; d.mu need not be held.
+// A replay that names no events sends the endpoint's own tests too, which it is owed by any
+// terms.
 func (r *replay) selects(s *sight) bool {
-	if s.feed < r.first || s.feed <= r.skipped {
+	if s.feed < r.first {
 		return false
 	}
 	if len(r.request.Events) > 0 {
@@ -170,7 +171,7 @@ func (l *lane) takeReplay() *delivery {
 	d := &delivery{entry: r.ahead[0], replay: r, flying: true}
 	r.ahead = append(r.ahead[:0], r.ahead[1:]...)
 	r.open[d.feed] = d
-	l.agains++
+	l.agains, l.served = l.agains+1, true
 	return d
 }
 

@@ -211,7 +211,7 @@ func TestReplayBesideLiveTraffic(t *testing.T) {
 	d.see("no more of the replay", func() bool { return l.agains == laneAgainMax && l.firsts == 0 })
 	close(gate)
 	d.see("as many as may fail", func() bool {
-		return l.replaysOpen() == replayOpenMax && l.agains == 0 && len(l.waiting) == replayOpenMax
+		return l.replaysOpen() == replayOpenMax && l.agains == 0 && len(l.waiting) == replayOpenMax && len(l.replays[0].ahead) > 0
 	})
 	d.mu.Lock()
 	status := l.replayStatus()
