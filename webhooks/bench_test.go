@@ -8,9 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -185,99 +182,4 @@ func benchmark(b *testing.B, receivers, slots int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
 	d.idle()
 	b.ReportMetric(0, "ns/op")
-}
-
-// BenchmarkIsolation measures 500 endpoints that answer at once beside others that accept and
-// never answer, and are new: b.N events a tick of 20 ms apart, 10 for the 500 and 10 for the
-// others. The time from an event's commit to its request is reported.
-func BenchmarkIsolation(b *testing.B) {
-	for _, hanging := range []int{0, 50, 500, 10_000} {
-		b.Run(fmt.Sprintf("hanging=%d", hanging), func(b *testing.B) { isolation(b, 500, hanging) })
-	}
-}
-
-func isolation(b *testing.B, well, hanging int) {
-	r := newRig(b)
-	var mu sync.Mutex // guards what follows
-	due, took := map[string]time.Time{}, []time.Duration(nil)
-	more := make(chan struct{}, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		_, _ = io.Copy(io.Discard, q.Body)
-		if strings.HasPrefix(q.URL.Path, "/hang") {
-			<-q.Context().Done()
-			return
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if at, ok := due[q.Header.Get("webhook-id")]; ok {
-			took = append(took, time.Since(at))
-		}
-		select {
-		case more <- struct{}{}:
-		default:
-		}
-	}))
-	b.Cleanup(server.Close)
-	b.Cleanup(server.CloseClientConnections)
-	var list []events.Event
-	for i := range well + hanging {
-		account, path := fmt.Sprintf("account_%d", i), "/well"
-		if i >= well {
-			path = "/hang"
-		}
-		e := r.endpoint(fmt.Sprintf("endpoint_%d", i), server.URL+path, make([]byte, 32))
-		e.Account, e.SealedSecret = account, r.sealer.Seal(account, e.ID, "secret", make([]byte, 32))
-		if list = append(list, opened(account), about(e, "")); len(list) >= 1000 {
-			r.commit(list...)
-			list = nil
-		}
-	}
-	r.commit(append(list, opened("nobody"))...)
-	d := r.start(func(c *Config) {
-		c.Logger, c.SlowAfter = slog.New(slog.DiscardHandler), 0
-		c.FirstSlots, c.RetrySlots, c.Client = 0, 0, newClient(b, within(DefaultTimeout))
-	})
-	list = nil
-	for i := range well {
-		list = append(list, debit(fmt.Sprintf("account_%d", i), events.Test, i))
-	}
-	r.commit(list...)
-	d.idle()
-	b.ResetTimer()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	sent := 0
-	for sent < b.N {
-		<-tick.C
-		list := make([]events.Event, 0, 20)
-		for range 10 {
-			list = append(list, debit(fmt.Sprintf("account_%d", sent%well), events.Test, sent))
-			if hanging > 0 {
-				list = append(list, debit(fmt.Sprintf("account_%d", well+sent%hanging), events.Test, sent))
-			}
-			sent++
-		}
-		mu.Lock()
-		_ = r.commit(list...).Each(func(e *events.CloudEvent) error {
-			due[e.ID.String()] = time.Now()
-			return nil
-		})
-		mu.Unlock()
-	}
-	for {
-		mu.Lock()
-		done := len(took) == sent
-		mu.Unlock()
-		if done {
-			break
-		}
-		<-more
-	}
-	b.StopTimer()
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
-	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
-	b.ReportMetric(float64(sent)/b.Elapsed().Seconds(), "deliveries/s")
-	b.ReportMetric(0, "ns/op")
-	r.t.Logf("slots %+v", d.Stats().Slots)
 }

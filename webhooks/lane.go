@@ -206,16 +206,19 @@ func (l *lane) due(now time.Time) bool {
 	return d != nil && !d.next.After(now)
 }
 
-// firstReady says whether a first try may start. Where a rate lets only one attempt begin,
-// first and later tries take turns.
+// firstReady says whether a first try may start. Where only one attempt may begin, first and
+// later tries take turns.
 func (l *lane) firstReady(now time.Time) bool {
-	return l.firstCan(now) && (l.pace == nil || l.served || !l.againCan(now))
+	return l.firstCan(now) && (!l.single() || l.served || !l.againCan(now))
 }
 
 // againReady says whether a later try may start.
 func (l *lane) againReady(now time.Time) bool {
-	return l.againCan(now) && (l.pace == nil || !l.served || !l.firstCan(now))
+	return l.againCan(now) && (!l.single() || !l.served || !l.firstCan(now))
 }
+
+// single says whether only one attempt may begin at a time.
+func (l *lane) single() bool { return l.pace != nil || l.manner == mannerSilent }
 
 // firstCan is firstReady whoever's turn it is. Two of the endpoint's slots are kept
 // for later tries while there are any to make.
