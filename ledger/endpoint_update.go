@@ -99,11 +99,15 @@ func (c *UpdateEndpoint) Decide(in *Input) (Decision, *events.Error) {
 		return Decision{}, err
 	}
 	again := c.SkipTo == "" || c.SkipTo == e.SkipTo && c.SkipTo != SkipNow
+	var decision Decision
 	if again && same(old, &next) {
-		return unchanged(e)
+		decision, err = unchanged(e)
+	} else {
+		next.SkipTo = c.SkipTo
+		decision, err = happens(in, "endpoint.updated", &next)
 	}
-	next.SkipTo = c.SkipTo
-	return happens(in, "endpoint.updated", &next)
+	decision.Before = e
+	return decision, err
 }
 
 // change gives an endpoint the members that are there.

@@ -51,6 +51,9 @@ type Decision struct {
 	Events []events.Event
 	// Unchanged is the noun as it stands, of a command that changes nothing.
 	Unchanged events.Data
+	// Before is the endpoint that endpoint.update is about, as it stands: who asks its receiver
+	// first has to know. Nil of every other command.
+	Before events.Data
 	// Cites, if not zero, is the command id of the entry that a Citer takes. Nothing is
 	// decided yet.
 	Cites ulid.ULID

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
@@ -117,14 +116,18 @@ func readConsent(status int, header http.Header, origin string) Consent {
 	return Consent{Confirmed: true, Rate: rate}
 }
 
-// parseRate reads a positive integer; one beyond all bounds is the largest.
+// maxAllowedRate is the largest rate an endpoint may have, in attempts a minute. A receiver
+// that takes more than that sets no limit.
+const maxAllowedRate = 60_000
+
+// parseRate reads a positive integer; one above maxAllowedRate is 0, no limit.
 func parseRate(text string) (int64, bool) {
 	if text == "" || strings.Trim(text, "0123456789") != "" {
 		return 0, false
 	}
 	rate, err := strconv.ParseInt(text, 10, 64)
-	if err != nil { // of what are digits only: it is out of range
-		rate = math.MaxInt64
+	if err != nil || rate > maxAllowedRate { // an error of what are digits only: out of range
+		return 0, true
 	}
 	return rate, rate > 0
 }

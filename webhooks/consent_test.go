@@ -3,7 +3,6 @@ package webhooks
 import (
 	"context"
 	"errors"
-	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -58,7 +57,10 @@ func TestConsentOfAnswers(t *testing.T) {
 		{200, h{"Webhook-Allowed-Origin": {"keyledger"}}, Consent{Confirmed: true}},
 		{204, h{"Webhook-Allowed-Origin": {"*"}, "Webhook-Allowed-Rate": {"*"}}, Consent{Confirmed: true}},
 		{299, h{"Webhook-Allowed-Origin": {"*"}, "Webhook-Allowed-Rate": {"1"}}, Consent{Confirmed: true, Rate: 1}},
-		{200, h{"Webhook-Allowed-Origin": {"*"}, "Webhook-Allowed-Rate": {strings.Repeat("9", 30)}}, Consent{Confirmed: true, Rate: math.MaxInt64}},
+		{200, h{"Webhook-Allowed-Origin": {"*"}, "Webhook-Allowed-Rate": {strings.Repeat("9", 30)}}, Consent{Confirmed: true}},
+		{200, h{"Webhook-Allowed-Origin": {"*"}, "Webhook-Allowed-Rate": {"9223372036854775807"}}, Consent{Confirmed: true}},
+		{200, h{"Webhook-Allowed-Origin": {"*"}, "Webhook-Allowed-Rate": {"60001"}}, Consent{Confirmed: true}},
+		{200, h{"Webhook-Allowed-Origin": {"*"}, "Webhook-Allowed-Rate": {"60000"}}, Consent{Confirmed: true, Rate: 60_000}},
 		{200, h{}, no("no WebHook-Allowed-Origin")},
 		{200, h{"Webhook-Allowed-Rate": {"*"}}, no("no WebHook-Allowed-Origin")},
 		{200, h{"Webhook-Allowed-Origin": {""}}, no("WebHook-Allowed-Origin is for another origin")},

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,7 +53,7 @@ With --secret it takes what an endpoint is sent that exists, by a tunnel of your
   keyledger webhook listen --account acme --events 'credit.*' --print body --once 3`,
 		Args: arguments(),
 	}, func(cmd *cobra.Command, _ []string) error {
-		if err := f.check(); err != nil {
+		if err := f.check(cmd); err != nil {
 			return err
 		}
 		return a.listenHooks(cmd, &f)
@@ -77,7 +78,7 @@ With --secret it takes what an endpoint is sent that exists, by a tunnel of your
 	return c
 }
 
-func (f *listenFlags) check() error {
+func (f *listenFlags) check(cmd *cobra.Command) error {
 	switch {
 	case len(f.secrets) == 0 && f.account == "":
 		return usagef("give --secret, to verify with, or --account, to register an endpoint")
@@ -87,10 +88,22 @@ func (f *listenFlags) check() error {
 		return usagef("--print must be body or headers")
 	case f.status != 0 && (f.status < 200 || f.status > 599):
 		return usagef("--status must be from 200 to 599")
-	case f.once < 0:
+	case f.once < 0 || f.once == 0 && cmd.Flags().Changed("once"):
 		return usagef("--once must be from 1")
+	case f.forward != "" && !isHTTP(f.forward):
+		return usagef("--forward %q is no http:// or https:// URL with a host", f.forward)
+	}
+	for _, flag := range []string{"events", "environment"} {
+		if f.account == "" && cmd.Flags().Changed(flag) {
+			return usagef("--%s is for the endpoint that --account registers; give --account", flag)
+		}
 	}
 	return nil
+}
+
+func isHTTP(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != ""
 }
 
 // verifierOf makes a verifier; without keys one that verifies nothing, for it answers only
@@ -114,7 +127,7 @@ func (a *app) listenHooks(cmd *cobra.Command, f *listenFlags) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	url := "http://" + socket.Addr().String() + "/"
+	address := "http://" + socket.Addr().String() + "/"
 	l := newListener(a, f, verifier)
 	server := &http.Server{
 		Handler: l, ReadHeaderTimeout: listenTimeout, ReadTimeout: listenTimeout, MaxHeaderBytes: listenHeaderBytes,
@@ -122,14 +135,14 @@ func (a *app) listenHooks(cmd *cobra.Command, f *listenFlags) error {
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(socket) }()
 	if f.account != "" {
-		remove, err := a.registerListener(cmd, f, url, l)
+		remove, err := a.registerListener(cmd, f, address, l)
 		if err != nil {
 			server.Close()
 			return err
 		}
 		defer remove()
 	}
-	l.announce(url)
+	l.announce(address)
 	select {
 	case err = <-failed:
 	case <-l.enough:

@@ -116,7 +116,11 @@ func (l *listener) note(g *received) (last bool) {
 	if g.Verified {
 		l.verified++
 		g.Repeat = l.seen.again(g.ID)
+		full := l.seen.full
 		g.Missing = l.seen.number(g.Sequence)
+		if l.seen.full && !full {
+			l.a.note("gaps are no longer counted: %d numbers are missing already", listenRemembers)
+		}
 	} else {
 		l.refused++
 	}
@@ -186,6 +190,7 @@ type seen struct {
 	ids     map[string]bool
 	next    uint64          // the number behind the highest that came; 0 before the first
 	missing map[uint64]bool // numbers below next that did not come, from the first one on
+	full    bool            // there were more of them than are remembered
 }
 
 // again says whether an id came before.
@@ -207,11 +212,15 @@ func (s *seen) number(n uint64) (missing uint64) {
 	if s.next == 0 {
 		s.next = n
 	}
-	for ; s.next < n && len(s.missing) < listenRemembers; s.next++ {
+	for ; s.next < n && !s.full && len(s.missing) < listenRemembers; s.next++ {
 		s.missing[s.next] = true
 	}
+	s.full = s.full || s.next < n
 	delete(s.missing, n)
-	s.next = max(s.next, n+1)
+	if n >= s.next { // the highest: all that are missing are before it
+		s.next = n + 1
+		return uint64(len(s.missing))
+	}
 	for m := range s.missing {
 		if m < n {
 			missing++

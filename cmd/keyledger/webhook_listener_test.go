@@ -171,3 +171,25 @@ func TestListenerForwards(t *testing.T) {
 		t.Errorf("answered %d: %s", status, lastLine(out))
 	}
 }
+
+// However many numbers do not come, so many are remembered, and it is said once.
+func TestListenerStopsCountingGaps(t *testing.T) {
+	l, _, _ := listening(t, &listenFlags{}, listenSecret)
+	said := new(bytes.Buffer)
+	l.a.errOut = said
+	for _, d := range []struct{ number, missing uint64 }{
+		{1, 0}, {listenRemembers, listenRemembers - 2}, {listenRemembers + 3, listenRemembers}, {listenRemembers + 2, listenRemembers - 1},
+		{2, 0}, {1 << 40, listenRemembers}, {1<<40 + 9, listenRemembers},
+	} {
+		g := &received{Verified: true, ID: strconv.FormatUint(d.number, 10), Sequence: d.number}
+		if l.note(g); g.Missing != d.missing {
+			t.Errorf("#%d: %d missing, want %d", d.number, g.Missing, d.missing)
+		}
+		if d.number < 1<<40 && said.Len() > 0 {
+			t.Errorf("#%d: said %q", d.number, said)
+		}
+	}
+	if strings.Count(said.String(), "gaps are no longer counted") != 1 {
+		t.Errorf("said %q", said)
+	}
+}

@@ -58,7 +58,7 @@ func (s *Service) command(r *request) {
 	}
 	req.Done = func(reply *writer.Reply) { r.answerCommand(reply, secret) }
 	if s.asks(req.Command) {
-		go s.ask(r, req)
+		s.preview(r, req, secret)
 		return
 	}
 	s.cfg.Writer.Submit(req)

@@ -85,6 +85,7 @@ type Service struct {
 	quick, readers, waiting *pool // of queries
 	commands                *pool // of commands of the ledger itself
 	asking                  *pool // of commands whose receiver is asked for its consent
+	questions               questions
 }
 
 func newService(cfg Config) *Service {

@@ -200,6 +200,12 @@ func (w *Writer) decideCommand(p *pending) {
 		w.cites(p, in.AccountID, decision.Cites)
 		return
 	}
+	if req.Preview {
+		if p.reply.Err = w.refuseMore(0); p.reply.Err == nil {
+			p.reply.Data = decision.Before
+		}
+		return
+	}
 	if len(decision.Events) == 0 {
 		p.reply.Data = decision.Unchanged
 		return

@@ -97,6 +97,10 @@ type Request struct {
 
 	AcceptClock bool
 
+	// Preview looks what would become of a command, without doing it: a refusal, the first
+	// answer to an id that was used, or what it would change as it stands.
+	Preview bool
+
 	ID        ulid.ULID  // of the caller, or made at the edge
 	Receipt   bool       // the id is the caller's: keep a receipt
 	Bytes     int        // of the body
@@ -117,7 +121,7 @@ type Request struct {
 // Reply is the outcome of a Request.
 type Reply struct {
 	Err      *events.Error // of a refusal, then nothing else is set but Position
-	Data     events.Data   // of a command: the noun after it
+	Data     events.Data   // of a command: the noun after it; of a Preview: ledger.Decision.Before
 	Answer   ledger.Answer // of an authorisation
 	Position events.Position
 	Replayed bool // the first answer again, from a receipt
