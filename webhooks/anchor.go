@@ -3,8 +3,9 @@ package webhooks
 import "slices"
 
 // anchorsMax bounds how many places of its past the fold keeps of an endpoint, for replays to
-// set out from: one reads at most a sixteenth of the endpoint's past before its range.
-const anchorsMax = 32
+// set out from: one reads about a sixth of the endpoint's past before its range at most. At 40 bytes
+// each, an endpoint with all of them is still below 2 KiB.
+const anchorsMax = 12
 
 // anchorStride is how many events of the log lie between two anchors at first. It doubles
 // whenever there are too many. It is a variable for tests alone.

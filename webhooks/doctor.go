@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -157,11 +158,15 @@ func (d *Dispatcher) standing(account, id string) (e *events.Endpoint, notes []s
 		}
 		notes = append(notes, "the endpoint is "+e.Status+why+": nothing is delivered until it is resumed (endpoint.resume)")
 	}
-	if now := d.cfg.Clock(); l.held.After(now) {
-		notes = append(notes, "the receiver asked for a pause, or is overloaded: nothing is sent before "+events.At(l.held).String())
+	now := d.statusOf(l, d.cfg.Clock())
+	if now.HeldUntil > 0 {
+		notes = append(notes, "the receiver asked for a pause, or is overloaded: nothing is sent before "+now.HeldUntil.String())
 	}
-	if e.FailingSince > 0 {
-		notes = append(notes, "every attempt has failed since "+e.FailingSince.String())
+	if now.Parked {
+		notes = append(notes, fmt.Sprintf("%d deliveries failed, so only the oldest is tried, next at %s; whatever is delivered lets the rest flow", now.OpenRetries, now.NextAttemptAt))
+	}
+	if now.FailingSince > 0 {
+		notes = append(notes, "every attempt has failed since "+now.FailingSince.String()+"; after five days of that the endpoint is disabled")
 	}
 	return e, notes, at
 }
