@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/keyledger/keyledger/events"
 	"github.com/keyledger/keyledger/events/store"
@@ -33,7 +34,7 @@ func (r *rig) recorded(endpoint string, n int, change func(i int, a *Attempt)) {
 			r.t.Fatal(err)
 		}
 		msg := &nats.Msg{Subject: store.SubjectAttempts + "acme." + endpoint + "." + a.Outcome, Data: data}
-		if _, err := r.js.PublishMsgAsync(msg); err != nil {
+		if _, err := r.js.PublishMsgAsync(msg, jetstream.WithStallWait(patience)); err != nil {
 			r.t.Fatal(err)
 		}
 	}
