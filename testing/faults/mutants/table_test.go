@@ -215,7 +215,7 @@ var table = []mutant{
 	{"ignore skip_to", "TestSkipTo", hookTests, []edit{{skip, "if e == nil || e.SkipTo == \"\" {", "if e == nil || e.SkipTo != \"-\" {"}}},
 	{"ignore skip_to, under kill -9", "TestDeliveriesUnderKillNine", faultTests, []edit{{skip, "if e == nil || e.SkipTo == \"\" {", "if e == nil || e.SkipTo != \"-\" {"}}},
 	{"count what a replay sends that was never owed", "TestReplayRange", hookTests, []edit{{"webhooks/reading.go", "if t := f.next.terms; t != nil && t.owes(w.endpoint, s) {", "if t := f.next.terms; t != nil && (w.replay != nil && w.replay.selects(s) || t.owes(w.endpoint, s)) {"}}},
-	{"let age what is behind a parked cursor", "TestParked", hookTests, []edit{{"webhooks/park.go", "	if !l.parked || ", "	if true || "}}},
+	{"let age what is behind a parked cursor", "TestParked", hookTests, []edit{{"webhooks/park.go", "	if !l.parked || len(l.open)+", "	if true || len(l.open)+"}}},
 	{"two of a key under way", "TestOrderOfKeys", hookTests, []edit{{"webhooks/group.go", "	return i == 0\n", "	return i >= 0\n"}, {"webhooks/group.go", "	if from == nil && l.ordered {\n", "	if from == nil && false {\n"}}},
 	{"two of a key under way, under kill -9", "TestDeliveriesUnderKillNine", faultTests, []edit{{"webhooks/group.go", "	return i == 0\n", "	return i >= 0\n"}, {"webhooks/group.go", "	if from == nil && l.ordered {\n", "	if from == nil && false {\n"}}},
 	{"take a signature of any time", "TestTolerance", verifyTests, []edit{{verifying, "age > v.config.Tolerance {", "false {"}}},
