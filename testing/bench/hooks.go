@@ -178,8 +178,8 @@ func inRound(dir string, f func(dir string) error) error {
 	return errors.Join(f(dir), os.RemoveAll(dir))
 }
 
-// webhookFlags let a keyledger deliver to receivers on loopback.
-var webhookFlags = []string{"--allow-http-endpoints", "--allow-endpoint-net", "127.0.0.0/8"}
+// webhookFlags let a keyledger deliver to receivers on loopback, which it does not ask before.
+var webhookFlags = []string{"--allow-http-endpoints", "--allow-endpoint-net", "127.0.0.0/8", "--webhook-consent", "off"}
 
 // startHooked starts receivers and a keyledger on a directory, without endpoints.
 func (c *hooksConfig) startHooked(ctx context.Context, dir string, count, fan int) (h *hooked, err error) {

@@ -125,7 +125,7 @@ func (l *live) start(ctx context.Context, c *liveConfig, dir string) (err error)
 		return err
 	}
 	l.running = append(l.running, l.sink)
-	p, err := startKeyledger(ctx, nil, c.program, dir+"/ledger", "--allow-http-endpoints", "--allow-endpoint-net", "127.0.0.0/8")
+	p, err := startKeyledger(ctx, nil, c.program, dir+"/ledger", webhookFlags...)
 	if err != nil {
 		return err
 	}
