@@ -73,7 +73,7 @@ func (c *UpdateEndpoint) Validate() *events.Error {
 		*c.Timeout = check.endpointTimeout(*c.Timeout)
 	}
 	if c.SkipTo != "" && c.SkipTo != SkipNow {
-		c.SkipTo = check.position("skip_to", c.SkipTo).String()
+		c.SkipTo = check.position(`skip_to, unless it is "now",`, c.SkipTo).String()
 	}
 	return check.err
 }

@@ -114,7 +114,7 @@ func (d *Dispatcher) delivery(ctx context.Context, p *page, id ulid.ULID, at eve
 	}
 	out.Delivery = newest(found)
 	i := slices.IndexFunc(rows, func(r pendingRow) bool {
-		return r.feed == feed && (r.replay == nil || r.number == 0 && out.Event == "")
+		return r.feed == feed && (r.replay == nil || r.number == 0 && out.Status == "")
 	})
 	behind := d.isBehind(p.Endpoint, e, feed)
 	switch {

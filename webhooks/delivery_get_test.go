@@ -231,3 +231,22 @@ func TestDeliveryGetIsBounded(t *testing.T) {
 	mine(1, attemptsMax+3)
 	want("between the two", 3, attemptsMax+3, attemptsMax, false)
 }
+
+// What an endpoint was never owed and a replay still tries is pending, although there are
+// records of tries that failed.
+func TestDeliveryGetOfAReplayUnderWay(t *testing.T) {
+	r := newRig(t)
+	to := newReceiver(t, status(http.StatusInternalServerError))
+	before := r.commit(opened("acme"), debit("acme", events.Test, 1))
+	e := r.add("endpoint_1", to)
+	d := r.start(r.onClock())
+	r.commit(replayed(e, "replay_1", func(r *events.Replay) { r.From, r.Events = "0:1", []string{"credit.*"} }))
+	to.requests(1)
+	d.see("failed", func() bool { return len(d.lanes["endpoint_1"].waiting) == 1 })
+	r.stored(d)
+	event := events.EventID(before.Time, before.Nonce, 1).String()
+	g, refused := d.get(event, "endpoint_1")
+	if refused != nil || g.Status != string(StatePending) || g.Replay == nil || len(g.Log) != 1 {
+		t.Errorf("%+v, %v", g, refused)
+	}
+}
