@@ -27,12 +27,7 @@ type RotateEndpointSecret struct {
 func (c *RotateEndpointSecret) Validate() *events.Error {
 	var check checks
 	check.endpoint(c.Endpoint)
-	c.grace = defaultSecretGrace
-	if c.Grace != "" {
-		var err error
-		c.grace, err = time.ParseDuration(c.Grace)
-		check.that(err == nil && c.grace >= 0 && c.grace <= maxSecretGrace, "grace must be a duration such as 24h, from 0 to %dh", int(maxSecretGrace.Hours()))
-	}
+	c.grace = check.grace(c.Grace, maxSecretGrace)
 	if c.Signing != "" {
 		check.signing(c.Signing)
 	}

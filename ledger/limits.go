@@ -29,7 +29,6 @@ const (
 	minEndpointTimeout  = time.Second
 	maxEndpointTimeout  = 30 * time.Second
 	maxSigningSecrets   = 3 // that sign at a time, the current one included
-	defaultSecretGrace  = 24 * time.Hour
 	maxSecretGrace      = 7 * 24 * time.Hour
 	maxReplays          = 10  // of an endpoint, finished ones not counted
 	maxReferenceChars   = 256 // reference and reason

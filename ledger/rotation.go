@@ -31,13 +31,18 @@ type RotateKey struct {
 func (c *RotateKey) Validate() *events.Error {
 	var check checks
 	check.key(c.Key)
-	c.grace = defaultGrace
-	if c.Grace != "" {
-		var err error
-		c.grace, err = time.ParseDuration(c.Grace)
-		check.that(err == nil && c.grace >= 0 && c.grace <= maxGrace, "grace must be a duration such as 24h, from 0 to %dh", int(maxGrace.Hours()))
-	}
+	c.grace = check.grace(c.Grace, maxGrace)
 	return check.err
+}
+
+// grace reads how long a former secret works on, up to a limit; "" is defaultGrace.
+func (c *checks) grace(s string, most time.Duration) time.Duration {
+	if s == "" {
+		return defaultGrace
+	}
+	d, err := time.ParseDuration(s)
+	c.that(err == nil && d >= 0 && d <= most, "grace must be a duration such as 24h, from 0 to %dh", int(most.Hours()))
+	return d
 }
 
 // Secret returns the new secret. Only the key, and so the decision, tells of which

@@ -213,7 +213,7 @@ type openCheck struct {
 	a, b *Archive
 
 	begun bool
-	todo  []openAccount
+	left  []openAccount
 }
 
 // openAccount is what a part of the open segment has of an account.
@@ -254,16 +254,16 @@ func (o *openCheck) piece() (wrong string, ahead bool, err error) {
 	case a.applied.Sequence > b.applied.Sequence:
 		return "", true, nil
 	case !o.begun:
-		o.begun, o.todo = true, o.all()
+		o.begun, o.left = true, o.all()
 	}
-	n := min(len(o.todo), checkAccounts)
-	for _, one := range o.todo[:n] {
+	n := min(len(o.left), checkAccounts)
+	for _, one := range o.left[:n] {
 		if !bytes.Equal(a.open[one.kind].append(nil, one.account), b.open[one.kind].append(nil, one.account)) {
 			return fmt.Sprintf("the %s of account %s from %s on is not what the log makes of it; it is made again from the log",
 				kinds[one.kind].name, one.account, a.start.Position()), false, errSame
 		}
 	}
-	if o.todo = o.todo[n:]; len(o.todo) == 0 {
+	if o.left = o.left[n:]; len(o.left) == 0 {
 		return "", false, errSame
 	}
 	return "", false, nil
